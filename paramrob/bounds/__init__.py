@@ -1,0 +1,1 @@
+"""The bound engine: intervals, linear bounds and branch and bound."""

@@ -1,0 +1,107 @@
+"""Where the inputs come from: a box, or one point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from paramrob.errors import InputError
+from paramrob.exact import float_above, float_below
+from paramrob.models.network import Array
+
+
+@dataclass(frozen=True)
+class Box:
+    """All inputs between two exact vectors, ends included, flattened in row-major order."""
+
+    lower: tuple[Fraction, ...]
+    upper: tuple[Fraction, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.lower) != len(self.upper):
+            raise InputError(f"{len(self.lower)} lower ends, {len(self.upper)} upper ends")
+        for i, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
+            if low > high:
+                raise InputError(
+                    f"input {i}: the lower end {float(low)!r} is above the upper end "
+                    f"{float(high)!r}; swap them"
+                )
+            if low != high and float_above(low) > float_below(high):
+                raise InputError(f"input {i}: no float64 lies between the ends; widen the box")
+
+    @property
+    def scope(self) -> str:
+        """``global``: a statement about every input in the box."""
+        return "global"
+
+    @property
+    def size(self) -> int:
+        """How many numbers an input holds."""
+        return len(self.lower)
+
+    def outer(self) -> tuple[Array, Array]:
+        """Return the ends rounded outward, for proofs."""
+        lower = np.array([float_below(v) for v in self.lower])
+        return lower, np.array([float_above(v) for v in self.upper])
+
+    def inner(self) -> tuple[Array, Array]:
+        """Return the ends rounded inward, for witnesses (nearest where both ends agree)."""
+        same = [a == b for a, b in zip(self.lower, self.upper, strict=True)]
+        lower = [float(a) if s else float_above(a) for a, s in zip(self.lower, same, strict=True)]
+        upper = [float(b) if s else float_below(b) for b, s in zip(self.upper, same, strict=True)]
+        return np.array(lower), np.array(upper)
+
+    def contains(self, x: Array) -> bool:
+        """Whether the float64 vector ``x`` lies in the box, exactly.
+
+        A coordinate whose two ends agree is met by the float64 nearest to it.
+        """
+        for value, low, high in zip(x, self.lower, self.upper, strict=True):
+            inside = low <= Fraction(float(value)) <= high
+            if not inside and not (low == high and float(value) == float(low)):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Point:
+    """One input: a float64 vector, flattened (a decimal that was typed means its nearest)."""
+
+    x: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite(self.x)):
+            raise InputError("a point with NaN or infinity in it; give finite numbers")
+
+    @property
+    def scope(self) -> str:
+        """``local``: a statement about this input alone."""
+        return "local"
+
+    @property
+    def size(self) -> int:
+        """How many numbers an input holds."""
+        return len(self.x)
+
+    def outer(self) -> tuple[Array, Array]:
+        """Return the point twice."""
+        return np.array(self.x), np.array(self.x)
+
+    def inner(self) -> tuple[Array, Array]:
+        """Return the point twice."""
+        return self.outer()
+
+    def contains(self, x: Array) -> bool:
+        """Whether ``x`` is this point."""
+        return bool(np.array_equal(np.asarray(x, dtype=np.float64), np.array(self.x)))
+
+
+Domain = Box | Point
+
+
+def box_from_floats(lower: Sequence[float], upper: Sequence[float]) -> Box:
+    """Return the box whose ends are exactly these float64 numbers."""
+    return Box(tuple(Fraction(float(v)) for v in lower), tuple(Fraction(float(v)) for v in upper))

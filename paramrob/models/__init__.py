@@ -1,0 +1,1 @@
+"""Models: the network IR and one reader per format."""

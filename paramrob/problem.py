@@ -1,0 +1,87 @@
+"""The one problem that every engine solves: reference, uncertain network, domain, property."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paramrob.domain import Domain
+from paramrob.errors import InputError
+from paramrob.models.model import OutputInfo
+from paramrob.models.network import Activation, Network, Softmax
+from paramrob.perturbation import Perturbation
+from paramrob.properties import Property
+
+
+@dataclass(frozen=True)
+class UncertainNetwork:
+    """All networks ``f_p``: an architecture and a box of parameters."""
+
+    network: Network
+    perturbation: Perturbation
+
+
+@dataclass(frozen=True)
+class Problem:
+    """``reference`` against every network of ``uncertain`` on every input of ``domain``.
+
+    ``property`` is ``None`` where a quantity is to be estimated rather than a claim decided.
+    """
+
+    reference: Network
+    uncertain: UncertainNetwork
+    domain: Domain
+    output: OutputInfo
+    property: Property | None = None
+
+    def __post_init__(self) -> None:
+        network = self.reference
+        if self.domain.size != network.input_size:
+            raise InputError(
+                f"the model takes {network.input_size} input(s), the domain has {self.domain.size}"
+            )
+        other = self.uncertain.network
+        if (other.input_size, other.output_size) != (network.input_size, network.output_size):
+            raise InputError("the two networks have different inputs or outputs")
+        check_output(network, self.output)
+        if self.property and self.property.name != "confidence":
+            check_labels(network, self.output)
+
+
+def check_output(network: Network, output: OutputInfo) -> None:
+    """Refuse an output kind that does not fit the network.
+
+    Raises:
+        InputError: with the kinds that fit.
+    """
+    several = network.output_size > 1
+    if several == (output.kind in ("probability", "logit")) and output.kind != "value":
+        fits = "logits, probabilities or value" if several else "logit, probability or value"
+        raise InputError(
+            f"output kind {output.kind!r} on {network.output_size} output(s); use {fits}"
+        )
+    last = network.nodes[-1].op
+    if output.kind == "logits" and isinstance(last, Softmax):
+        raise InputError("the last layer is a softmax: its outputs are probabilities, not logits")
+    if output.kind == "logit" and isinstance(last, Activation) and last.kind == "sigmoid":
+        raise InputError("the last layer is a sigmoid: its output is a probability, not a logit")
+    if output.kind == "probabilities" and not isinstance(last, Softmax):
+        raise InputError('outputs are probabilities only behind a softmax; say kind = "logits"')
+    is_probability = output.kind in ("probability", "logit") and output.level is not None
+    if is_probability and not 0 < (output.level or 0) < 1:
+        raise InputError(
+            f"the level {float(output.level or 0)!r} of a probability lies outside (0, 1)"
+        )
+
+
+def check_labels(network: Network, output: OutputInfo) -> None:
+    """Refuse questions about labels where there are none.
+
+    Raises:
+        InputError: with the option that is missing.
+    """
+    if output.kind != "value":
+        return
+    if network.output_size > 1:
+        raise InputError("a network of several values has no labels; ask for --epsilon instead")
+    if output.level is None:
+        raise InputError("where does the label of this value change? give --level L")

@@ -1,0 +1,126 @@
+"""What an answer is: verdict, bracket, witness, outcome, and the rule that makes a verdict."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paramrob.errors import SoundnessError
+from paramrob.models.network import Array
+
+
+class Verdict(enum.Enum):
+    """What a user gets."""
+
+    ROBUST = "robust"
+    NOT_ROBUST = "not_robust"
+    UNKNOWN = "unknown"
+
+
+class Status(enum.Enum):
+    """What an engine says about the *negation* of the property."""
+
+    SAT = "sat"
+    DELTA_SAT = "delta-sat"
+    UNSAT = "unsat"
+    UNKNOWN = "unknown"
+
+
+class Approximation(enum.Enum):
+    """How the encoded problem relates to the real one."""
+
+    EXACT = "exact"
+    OVER = "over"
+    UNDER = "under"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A proved enclosure of one real number."""
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.lower) or math.isnan(self.upper) or self.lower > self.upper:
+            raise SoundnessError(f"an enclosure from {self.lower!r} to {self.upper!r}")
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A counterexample: one input and one parameter vector, in float64.
+
+    ``reference_output`` and ``perturbed_output`` enclose the exact outputs, one interval per
+    output, in the meaning of the property (after sigmoid or softmax for logits). ``quantity``
+    encloses the attained value: the change of confidence, or the margin of a flipped input.
+    ``labels`` are those of reference and perturbed network, ``None`` where undecided or absent.
+    """
+
+    input: Array
+    parameters: Mapping[str, Array]
+    reference_output: tuple[Interval, ...] = ()
+    perturbed_output: tuple[Interval, ...] = ()
+    labels: tuple[int | None, int | None] = (None, None)
+    quantity: Interval | None = None
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """``lower <= true value <= upper``.
+
+    For a supremum (epsilon, sigma) the lower end is attained by the witness and the upper end
+    proved; for the largest tolerable delta the lower end is proved and the upper refuted.
+
+    Raises:
+        SoundnessError: the ends cross, or one is NaN.
+    """
+
+    lower: float
+    upper: float
+    witness: Witness | None = None
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.lower) or math.isnan(self.upper):
+            raise SoundnessError("a bracket with NaN in it")
+        if self.lower > self.upper:
+            raise SoundnessError(f"a bracket whose ends cross: {self.lower!r} > {self.upper!r}")
+
+    @property
+    def width(self) -> float:
+        """``upper - lower``."""
+        return self.upper - self.lower
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer to one problem.
+
+    ``verdict`` is ``None`` for an estimation. ``brackets`` may hold ``epsilon``, ``sigma_above``,
+    ``sigma_below``, ``sigma`` and ``delta``. ``reason`` says why something is open and what to
+    do about it. ``exact_encoding`` is false where shared parameters were relaxed.
+    """
+
+    verdict: Verdict | None = None
+    reason: str | None = None
+    brackets: Mapping[str, Bracket] = field(default_factory=dict)
+    witness: Witness | None = None
+    solver: str = "bounds"
+    engine_seconds: float = 0.0
+    exact_encoding: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def verdict_from(status: Status, approximation: Approximation, witness: Witness | None) -> Verdict:
+    """Turn an engine's answer about the negated property into a verdict.
+
+    Only ``unsat`` of an exact or over-approximate encoding proves; only a witness that survived
+    exact replay refutes; everything else is unknown.
+    """
+    if status is Status.UNSAT:
+        return Verdict.UNKNOWN if approximation is Approximation.UNDER else Verdict.ROBUST
+    if status in (Status.SAT, Status.DELTA_SAT) and witness is not None and witness.replayed:
+        return Verdict.NOT_ROBUST
+    return Verdict.UNKNOWN
