@@ -53,9 +53,12 @@ class Witness:
     """A counterexample: one input and one parameter vector, in float64.
 
     ``reference_output`` and ``perturbed_output`` enclose the exact outputs, one interval per
-    output, in the meaning of the property (after sigmoid or softmax for logits). ``quantity``
-    encloses the attained value: the change of confidence, or the margin of a flipped input.
-    ``labels`` are those of reference and perturbed network, ``None`` where undecided or absent.
+    output, in the meaning of the property (after sigmoid or softmax for logits). ``change``
+    encloses the largest change of an output (what epsilon bounds). ``margin`` encloses how far
+    the reference is from its decision boundary (what sigma bounds): ``|f0 - level|``, or the
+    best logit less the second best. ``labels`` are those of reference and perturbed network;
+    ``None`` where there are none or where a tie cannot be told. Only exact replay sets
+    ``replayed``.
     """
 
     input: Array
@@ -63,7 +66,8 @@ class Witness:
     reference_output: tuple[Interval, ...] = ()
     perturbed_output: tuple[Interval, ...] = ()
     labels: tuple[int | None, int | None] = (None, None)
-    quantity: Interval | None = None
+    change: Interval | None = None
+    margin: Interval | None = None
     replayed: bool = False
 
 
