@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,9 @@ import numpy as np
 from paramrob.errors import InputError
 from paramrob.exact import float_above, float_below
 from paramrob.models.network import Array
+
+
+_ENDS = (float_below, float_above)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Box:
         if len(self.lower) != len(self.upper):
             raise InputError(f"{len(self.lower)} lower ends, {len(self.upper)} upper ends")
         for i, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
+            if not all(math.isfinite(end(v)) for v in (low, high) for end in _ENDS):
+                raise InputError(f"input {i}: an end is beyond float64; give a smaller number")
             if low > high:
                 raise InputError(
                     f"input {i}: the lower end {float(low)!r} is above the upper end "
@@ -59,6 +65,8 @@ class Box:
 
         A coordinate whose two ends agree is met by the float64 nearest to it.
         """
+        if not np.isfinite(x).all():
+            return False
         for value, low, high in zip(x, self.lower, self.upper, strict=True):
             inside = low <= Fraction(float(value)) <= high
             if not inside and not (low == high and float(value) == float(low)):
@@ -103,5 +111,11 @@ Domain = Box | Point
 
 
 def box_from_floats(lower: Sequence[float], upper: Sequence[float]) -> Box:
-    """Return the box whose ends are exactly these float64 numbers."""
+    """Return the box whose ends are exactly these float64 numbers.
+
+    Raises:
+        InputError: an end is NaN or infinite, or a lower end is above its upper end.
+    """
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        raise InputError("a box with NaN or infinity in it; give finite numbers")
     return Box(tuple(Fraction(float(v)) for v in lower), tuple(Fraction(float(v)) for v in upper))

@@ -13,7 +13,9 @@ from fractions import Fraction
 
 from paramrob.errors import InputError
 
-_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?\Z")
+_LONGEST = 1000
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\Z", re.ASCII)
+_LARGEST = Fraction(math.nextafter(math.inf, 0.0))
 
 
 def parse_decimal(text: str | int | float | Fraction, what: str = "number") -> Fraction:
@@ -23,16 +25,21 @@ def parse_decimal(text: str | int | float | Fraction, what: str = "number") -> F
     (``0.1`` means one tenth), which is what the person who typed it meant.
 
     Raises:
-        InputError: the text is no finite decimal.
+        InputError: the text is no finite decimal, or its magnitude is beyond float64.
     """
     if isinstance(text, bool):
         raise InputError(f"{what}: expected a number, got {text!r}")
     if isinstance(text, (Fraction, int)):
-        return Fraction(text)
-    spelled = repr(float(text)) if isinstance(text, float) else str(text).strip()
-    if not _DECIMAL.match(spelled):
-        raise InputError(f"{what}: {spelled!r} is not a finite decimal number; write e.g. 0.01")
-    return Fraction(spelled)
+        value = Fraction(text)
+    else:
+        spelled = repr(float(text)) if isinstance(text, float) else str(text).strip()
+        if len(spelled) > _LONGEST or not _DECIMAL.match(spelled):
+            shown = spelled if len(spelled) <= 60 else spelled[:60] + "..."
+            raise InputError(f"{what}: {shown!r} is not a finite decimal number; write e.g. 0.01")
+        value = Fraction(spelled)
+    if abs(value) > _LARGEST:
+        raise InputError(f"{what}: the magnitude is beyond float64; give at most 1.797e308")
+    return value
 
 
 def float_below(value: Fraction) -> float:
@@ -48,7 +55,7 @@ def float_below(value: Fraction) -> float:
 
 def float_above(value: Fraction) -> float:
     """Return the smallest float64 ``>= value`` (``inf`` above the range)."""
-    return -float_below(-value)
+    return 0.0 - float_below(-value)  # a zero keeps no minus sign
 
 
 def decimal_text(value: Fraction) -> str:

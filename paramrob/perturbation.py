@@ -6,6 +6,7 @@ them rounded outward to float64, witnesses rounded inward, replay the rationals 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,7 +30,7 @@ class ParameterInterval:
     def radius(self) -> Array:
         """Return the radius rounded up, of the parameter's shape."""
         if self.absolute == 0 and self.relative == 0:
-            return np.zeros_like(self.centre)
+            return np.zeros_like(np.asarray(self.centre))
         product = float_above(self.relative) * np.abs(self.centre)
         if self.relative:
             product = np.nextafter(product, np.inf)
@@ -45,7 +46,7 @@ class ParameterInterval:
         down = np.maximum(np.nextafter(down, -np.inf), 0.0)
         lower = np.minimum(np.nextafter(self.centre - down, np.inf), self.centre)
         upper = np.maximum(np.nextafter(self.centre + down, -np.inf), self.centre)
-        return lower, upper
+        return np.asarray(lower), np.asarray(upper)
 
     def exact(self, index: int) -> tuple[Fraction, Fraction]:
         """Return the exact ends of the value at flat ``index``."""
@@ -62,6 +63,9 @@ class Perturbation:
         relative: additional half-width as a fraction of the magnitude.
         kind: ``uniform``, ``layers`` or ``none``; for reports.
         description: what was asked for, for reports.
+
+    Raises:
+        InputError: a half-width is negative or beyond float64.
     """
 
     def __init__(
@@ -78,18 +82,37 @@ class Perturbation:
         for name, value in (*self._absolute.items(), *self._relative.items()):
             if value < 0:
                 raise InputError(f"the perturbation of {name!r} is negative; give 0 or more")
+            if math.isinf(float_above(value)):
+                raise InputError(f"the perturbation of {name!r} is beyond float64; give less")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters that have an interval, some perhaps of width zero, in a fixed order."""
+        return tuple(dict.fromkeys((*self._absolute, *self._relative)))
 
     @classmethod
     def uniform(
         cls, network: Network, delta: Fraction, leave_out: Iterable[str] = ()
     ) -> Perturbation:
-        """Return ``|p - p0| <= delta`` for every parameter but those of ``leave_out`` layers."""
+        """Return ``|p - p0| <= delta`` for every parameter but those of ``leave_out`` layers.
+
+        Raises:
+            InputError: no such layer, a layer to leave out that shares a parameter with one
+                that stays in, or a negative delta.
+        """
         layers = network.layer_parameters()
         leave_out = list(leave_out)
         for name in leave_out:
             if name not in layers:
                 raise InputError(f"no layer {name!r}; layers with parameters: {sorted(layers)}")
         fixed = {p for name in leave_out for p in layers[name]}
+        for name, used in layers.items():
+            shared = sorted(fixed & set(used))
+            if shared and name not in leave_out:
+                raise InputError(
+                    f"layer {name!r} shares {shared} with a layer to leave out; "
+                    "leave out both or neither"
+                )
         if delta < 0:
             raise InputError("delta is negative; give 0 or more")
         absolute = {name: delta for name in network.parameters if name not in fixed}
@@ -101,7 +124,7 @@ class Perturbation:
     def scaled(self, delta: Fraction) -> Perturbation:
         """Return the uniform box of half-width ``delta`` on the parameters of this one."""
         said = dict(self.description) | {"delta": decimal_text(delta)}
-        return Perturbation(dict.fromkeys(self._absolute, delta), kind="uniform", description=said)
+        return Perturbation(dict.fromkeys(self.parameters, delta), kind="uniform", description=said)
 
     def interval(self, parameter: Parameter) -> ParameterInterval:
         """Return the interval of one parameter (a point where it is not perturbed)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from paramrob.domain import Domain
 from paramrob.errors import InputError
-from paramrob.models.model import OutputInfo
+from paramrob.models.model import OUTPUT_KINDS, OutputInfo
 from paramrob.models.network import Activation, Network, Softmax
 from paramrob.perturbation import Perturbation
 from paramrob.properties import Property
@@ -42,6 +42,12 @@ class Problem:
         other = self.uncertain.network
         if (other.input_size, other.output_size) != (network.input_size, network.output_size):
             raise InputError("the two networks have different inputs or outputs")
+        unknown = sorted(set(self.uncertain.perturbation.parameters) - set(other.parameters))
+        if unknown:
+            raise InputError(
+                f"the perturbation names parameters that the network lacks: {unknown}; "
+                f"it has {sorted(other.parameters)}"
+            )
         check_output(network, self.output)
         if self.property and self.property.name != "confidence":
             check_labels(network, self.output)
@@ -53,19 +59,29 @@ def check_output(network: Network, output: OutputInfo) -> None:
     Raises:
         InputError: with the kinds that fit.
     """
+    if output.kind not in OUTPUT_KINDS:
+        raise InputError(f"no output kind {output.kind!r}; choose from {', '.join(OUTPUT_KINDS)}")
     several = network.output_size > 1
     if several == (output.kind in ("probability", "logit")) and output.kind != "value":
         fits = "logits, probabilities or value" if several else "logit, probability or value"
         raise InputError(
             f"output kind {output.kind!r} on {network.output_size} output(s); use {fits}"
         )
-    last = network.nodes[-1].op
+    last = network.final_node.op
+    if isinstance(last, Softmax) and network.output_size == 1:
+        raise InputError("a softmax over one output is always 1; leave it out or use a sigmoid")
     if output.kind == "logits" and isinstance(last, Softmax):
         raise InputError("the last layer is a softmax: its outputs are probabilities, not logits")
     if output.kind == "logit" and isinstance(last, Activation) and last.kind == "sigmoid":
         raise InputError("the last layer is a sigmoid: its output is a probability, not a logit")
-    if output.kind == "probabilities" and not isinstance(last, Softmax):
-        raise InputError('outputs are probabilities only behind a softmax; say kind = "logits"')
+    if output.kind == "probabilities":
+        if not isinstance(last, Softmax):
+            raise InputError('outputs are probabilities only behind a softmax; say kind = "logits"')
+        if network.final_node.shape[-1] != network.output_size:
+            raise InputError(
+                "the softmax makes several distributions, not one over all outputs; "
+                'say kind = "value"'
+            )
     is_probability = output.kind in ("probability", "logit") and output.level is not None
     if is_probability and not 0 < (output.level or 0) < 1:
         raise InputError(

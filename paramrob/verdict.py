@@ -122,7 +122,12 @@ def verdict_from(status: Status, approximation: Approximation, witness: Witness 
 
     Only ``unsat`` of an exact or over-approximate encoding proves; only a witness that survived
     exact replay refutes; everything else is unknown.
+
+    Raises:
+        SoundnessError: ``status`` or ``approximation`` is not one of the enumerations' values.
     """
+    if not isinstance(status, Status) or not isinstance(approximation, Approximation):
+        raise SoundnessError(f"an answer that has no meaning: {status!r}, {approximation!r}")
     if status is Status.UNSAT:
         return Verdict.UNKNOWN if approximation is Approximation.UNDER else Verdict.ROBUST
     if status in (Status.SAT, Status.DELTA_SAT) and witness is not None and witness.replayed:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +95,13 @@ class Parameter:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        value = np.array(self.value, dtype=np.float64)
+        given = np.asarray(self.value)
+        value = np.array(given, dtype=np.float64)
+        if not _is_exact(given, value):
+            raise ModelError(
+                f"parameter {self.name!r} ({given.dtype}) holds values that no float64 has; "
+                "store it as float64"
+            )
         if not np.isfinite(value).all():
             bad = int(np.size(value) - np.isfinite(value).sum())
             raise ModelError(
@@ -104,6 +110,12 @@ class Parameter:
             )
         value.flags.writeable = False
         object.__setattr__(self, "value", value)
+
+
+def _is_exact(given: npt.NDArray[np.generic], value: Array) -> bool:
+    if given.dtype.kind in "iu":  # numpy would round both sides before comparing them
+        return bool((np.abs(value) <= 2.0**53).all())
+    return bool((np.isnan(value) | np.equal(value, given)).all())
 
 
 def node_parameters(op: Op) -> tuple[str, ...]:
@@ -128,7 +140,10 @@ class Network:
 
     def __init__(self, nodes: Iterable[Node], parameters: Iterable[Parameter]) -> None:
         self._nodes = tuple(nodes)
-        self._parameters = MappingProxyType({p.name: p for p in parameters})
+        given = tuple(parameters)
+        self._parameters = MappingProxyType({p.name: p for p in given})
+        if len(self._parameters) != len(given):
+            raise ModelError("two parameters have the same name; give each its own")
         self._check()
 
     @property
@@ -150,6 +165,15 @@ class Network:
     def output_shape(self) -> Shape:
         """Shape of one output, without a batch axis."""
         return self._nodes[-1].shape
+
+    @property
+    def final_node(self) -> Node:
+        """The last node that changes a value: trailing reshapes and identities are skipped."""
+        by_name = {n.name: n for n in self._nodes}
+        node = self._nodes[-1]
+        while isinstance(node.op, Reshape) or node.op == Activation("identity"):
+            node = by_name[node.inputs[0]]
+        return node
 
     @property
     def input_size(self) -> int:
@@ -201,8 +225,14 @@ class Network:
 
         Returns:
             ``(batch, *output_shape)``.
+
+        Raises:
+            ModelError: a parameter is named that the network does not have.
         """
-        values = {name: p.value for name, p in self._parameters.items()} | dict(parameters or {})
+        given = dict(parameters or {})
+        if unknown := sorted(set(given) - set(self._parameters)):
+            raise ModelError(f"no parameters {unknown}; there are {sorted(self._parameters)}")
+        values = {name: p.value for name, p in self._parameters.items()} | given
         x = np.asarray(x, dtype=np.float64)
         seen = {self._nodes[0].name: x.reshape(x.shape[0], *self.input_shape)}
         for node in self._nodes[1:]:
@@ -217,6 +247,7 @@ class Network:
         for position, node in enumerate(self._nodes):
             if node.name in shapes:
                 raise ModelError(f"two nodes are called {node.name!r}")
+            _check_op(node)
             expected = node.shape if position == 0 else self._shape_of(node, shapes)
             if expected != node.shape:
                 raise ModelError(f"node {node.name!r}: shape {node.shape}, computed {expected}")
@@ -224,12 +255,15 @@ class Network:
                 raise ModelError(f"node {node.name!r} has an empty shape {node.shape}")
             shapes[node.name] = node.shape
             used.update(node_parameters(node.op))
+        consumed = {name for node in self._nodes for name in node.inputs}
+        if dead := [n.name for n in self._nodes[:-1] if n.name not in consumed]:
+            raise ModelError(f"nothing uses the nodes {dead}; leave them out")
         if used != set(self._parameters):
             odd = sorted(used ^ set(self._parameters))
             raise ModelError(f"parameters named but missing, or given but not used: {odd}")
 
     def _shape_of(self, node: Node, shapes: Mapping[str, Shape]) -> Shape:
-        if len(node.inputs) != 1 or node.inputs[0] not in shapes:
+        if isinstance(node.op, Input) or len(node.inputs) != 1 or node.inputs[0] not in shapes:
             raise ModelError(f"node {node.name!r} needs one earlier node as its input")
         before = shapes[node.inputs[0]]
         for name in node_parameters(node.op):
@@ -241,6 +275,10 @@ class Network:
             constant = self._parameters[node.op.parameter].value.shape
             if not _broadcasts(constant, before):
                 raise ModelError(f"node {node.name!r}: {constant} does not broadcast to {before}")
+            if node.op.kind == "div" and not self._parameters[node.op.parameter].value.all():
+                raise ModelError(f"node {node.name!r} divides by zero; mend its divisor")
+        if isinstance(node.op, Softmax) and not before:
+            raise ModelError(f"node {node.name!r}: a softmax needs an axis, its input has none")
         if isinstance(node.op, Reshape):
             if math.prod(node.shape) != math.prod(before):
                 raise ModelError(f"node {node.name!r} reshapes {before} to {node.shape}")
@@ -257,6 +295,22 @@ class Network:
             bias = self._parameters[op.bias].value.shape
             raise ModelError(f"layer {name!r}: bias of shape {bias}, weight {weight.shape}")
         return (*before[:-1], weight.shape[0])
+
+
+def _check_op(node: Node) -> None:
+    """Refuse what :meth:`Network.evaluate` and the engines have no meaning for."""
+    op = node.op
+    if isinstance(op, Activation):
+        if op.kind not in get_args(ActivationKind):
+            raise ModelError(f"node {node.name!r}: no activation {op.kind!r}")
+        # Every relaxation rests on a leaky ReLU being monotone and convex.
+        if op.kind == "leaky_relu" and not 0.0 <= op.slope <= 1.0:
+            raise ModelError(
+                f"node {node.name!r}: the negative slope {op.slope!r} of a leaky ReLU lies "
+                "outside [0, 1]; train the model with a slope inside"
+            )
+    elif isinstance(op, Elementwise) and op.kind not in get_args(ElementwiseKind):
+        raise ModelError(f"node {node.name!r}: no elementwise operation {op.kind!r}")
 
 
 def _broadcasts(constant: Shape, to: Shape) -> bool:
@@ -296,4 +350,6 @@ def activate(op: Activation, z: Array) -> Array:
         return 0.5 * (1.0 + np.tanh(0.5 * z))
     if op.kind == "tanh":
         return np.tanh(z)
-    return z
+    if op.kind == "identity":
+        return z
+    raise ModelError(f"no activation {op.kind!r}")
