@@ -9,6 +9,7 @@ move?
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -83,7 +84,7 @@ def random_layers(widths: tuple[int, ...]) -> Layers:
     """Return He-initialised layers: ``N(0, 2 / n_in)`` weights, ``0.1 N(0, 1)`` biases, seed 0."""
     rng = np.random.default_rng(0)
     layers = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         weight = rng.standard_normal((after, before)) * np.sqrt(2 / before)
         layers.append((weight, 0.1 * rng.standard_normal(after)))
     return tuple(layers)
@@ -94,7 +95,7 @@ def sequential(widths: tuple[int, ...]) -> nn.Sequential:
     from torch import nn
 
     modules: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         modules += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*modules[:-1])
 
@@ -110,8 +111,7 @@ def trained_layers(widths: tuple[int, ...]) -> Layers:
     import torch
     from torch import nn
 
-    allowed: list[type] = [nn.Sequential, nn.Linear, nn.ReLU]
-    with torch.serialization.safe_globals(allowed):  # type: ignore[no-untyped-call]
+    with torch.serialization.safe_globals([nn.Sequential, nn.Linear, nn.ReLU]):  # type: ignore[no-untyped-call]
         model = torch.load(trained_file(widths), weights_only=True)
     dense = [m for m in model if isinstance(m, nn.Linear)]
     return tuple(

@@ -1,10 +1,11 @@
 """Trains the networks of the benchmark: ``python -m benchmarks.train``.
 
 Two inputs: scikit-learn's moons; five inputs: its synthetic classification problem with four
-informative features. Both are scaled to ``[0, 1]^n``. Full-batch Adam in float32 from five fixed seeds, of
-which the one with the smallest loss is kept: from a single seed a network of ten hidden units may
-stay at the straight line that gets 87 % of the moons right. The files in ``benchmarks/networks`` come from torch 2.13.0 on a CPU; another version may give
-other last digits.
+informative features. Both are scaled to ``[0, 1]^n``. Full-batch Adam in float32 from five fixed
+seeds, of which the one with the smallest loss is kept: from a single seed a network of ten hidden
+units may stay at the straight line that gets 87 % of the moons right. The files in
+``benchmarks/networks`` come from torch 2.13.0 on a CPU; another version may give other last
+digits.
 """
 
 from __future__ import annotations

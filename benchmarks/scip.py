@@ -1,0 +1,162 @@
+"""The same questions put to SCIP, a global solver for mixed-integer nonlinear programs.
+
+Two encodings. ``aggregated`` is the one that paramrob rests on: one slack a neuron,
+``|s_i| <= delta (sum_j |h_j| + 1)``, stands for all its parameters; a ReLU is a binary variable
+with big-M constraints from interval bounds. ``direct`` has a variable for every parameter and
+multiplies it with its input.
+
+The confidence is ``1 / (1 + exp(-z))`` in both. The two directions (the confidence rises, it
+falls) are two solves in sequence that share the time limit; the second only has to beat the
+first. SCIP computes in floating point with a feasibility tolerance of 1e-6: its bounds are not
+proofs, and its optimum may lie above the truth by about that much.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyscipopt import Model, exp
+
+from benchmarks.networks import Case, Layers
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """SCIP's bracket of epsilon and the wall seconds of building and solving both directions."""
+
+    lower: float
+    upper: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When SCIP stops: the absolute gap, and the wall seconds of the whole question."""
+
+    gap: float = 1e-3
+    seconds: float = 20.0
+
+
+class _Encoding:
+    """One direction of one question as a SCIP model."""
+
+    def __init__(self, case: Case, direct: bool) -> None:
+        self.model = Model()
+        self.model.hideOutput()
+        self.delta = float(case.delta)
+        self.direct = direct
+        inputs = [self._variable(0.0, 1.0) for _ in range(case.inputs)]
+        self.reference = self._logit(case.layers, inputs, perturbed=False)
+        self.perturbed = self._logit(case.layers, inputs, perturbed=True)
+
+    def _variable(self, lower: float, upper: float, kind: str = "C") -> Any:
+        variable = self.model.addVar(lb=lower, ub=upper, vtype=kind)
+        return variable
+
+    def _logit(self, layers: Layers, inputs: Sequence[Any], perturbed: bool) -> Any:
+        h = list(inputs)
+        bounds = [(0.0, 1.0)] * len(h)
+        for number, (weight, bias) in enumerate(layers):
+            radius = self.delta if perturbed else 0.0
+            z_bounds = [
+                _affine_bounds(row, b, bounds, radius) for row, b in zip(weight, bias, strict=True)
+            ]
+            z = [
+                self._neuron(row, b, h, bounds, perturbed, ends)
+                for row, b, ends in zip(weight, bias, z_bounds, strict=True)
+            ]
+            if number == len(layers) - 1:
+                return z[0]
+            h = [self._relu(v, ends) for v, ends in zip(z, z_bounds, strict=True)]
+            bounds = [(max(low, 0.0), max(high, 0.0)) for low, high in z_bounds]
+        return h[0]
+
+    def _neuron(
+        self,
+        row: np.ndarray[Any, Any],
+        bias: float,
+        h: Sequence[Any],
+        bounds: Sequence[Interval],
+        perturbed: bool,
+        ends: Interval,
+    ) -> Any:
+        z = self._variable(*ends)
+        if perturbed and self.direct:
+            weights = [self._variable(w - self.delta, w + self.delta) for w in row]
+            shift = self._variable(bias - self.delta, bias + self.delta)
+            self.model.addCons(z == sum(w * v for w, v in zip(weights, h, strict=True)) + shift)
+            return z
+        centre = sum(float(w) * v for w, v in zip(row, h, strict=True)) + float(bias)
+        if not perturbed:
+            self.model.addCons(z == centre)
+            return z
+        # Every input of a layer is an input in [0, 1] or the output of a ReLU: |h_j| = h_j.
+        reach = self.delta * (sum(h) + 1.0)
+        self.model.addCons(z - centre <= reach)
+        self.model.addCons(centre - z <= reach)
+        return z
+
+    def _relu(self, z: Any, ends: Interval) -> Any:
+        lower, upper = ends
+        if lower >= 0:
+            return z
+        h = self._variable(0.0, max(upper, 0.0))
+        if upper <= 0:
+            return h
+        active = self._variable(0.0, 1.0, "B")
+        self.model.addCons(h >= z)
+        self.model.addCons(h <= z - lower * (1 - active))
+        self.model.addCons(h <= upper * active)
+        return h
+
+    def maximise(self, sign: int, seconds: float, gap: float, floor: float) -> Interval:
+        """Bracket ``max sign * (sigmoid(z_p) - sigmoid(z_0))``, and at least ``floor``."""
+        change = self._variable(-1.0, 1.0)
+        confidence = [1 / (1 + exp(-z)) for z in (self.perturbed, self.reference)]
+        self.model.addCons(change <= sign * (confidence[0] - confidence[1]))
+        self.model.setObjective(change, "maximize")
+        self.model.setParam("limits/time", max(seconds, 0.01))
+        self.model.setParam("limits/absgap", gap)
+        self.model.setParam("lp/threads", 1)
+        self.model.setParam("parallel/maxnthreads", 1)
+        if floor > 0:
+            self.model.setObjlimit(floor)
+        self.model.optimize()
+        status = self.model.getStatus()
+        found = self.model.getNSols() > 0
+        best = max(floor, self.model.getPrimalbound() if found else floor)
+        # With an objective limit "infeasible" says that nothing beats the other direction.
+        proved = best if status == "infeasible" else self.model.getDualbound()
+        return best, max(best, min(proved, 1.0))
+
+
+def solve(case: Case, limits: Limits | None = None, direct: bool = False) -> Answer:
+    """Bracket the global epsilon of ``case`` with SCIP on one thread."""
+    limits = limits or Limits()
+    start = time.perf_counter()
+    lower, upper = 0.0, 0.0
+    for number, sign in enumerate((1, -1)):
+        encoding = _Encoding(case, direct)
+        left = limits.seconds - (time.perf_counter() - start)
+        share = left / 2 if number == 0 else left
+        lower, proved = encoding.maximise(sign, share, limits.gap, lower)
+        upper = max(upper, proved)
+    return Answer(lower, upper, time.perf_counter() - start)
+
+
+def _affine_bounds(
+    row: np.ndarray[Any, Any], bias: float, bounds: Sequence[Interval], radius: float
+) -> Interval:
+    lower = upper = float(bias)
+    reach = radius
+    for w, (low, high) in zip(row, bounds, strict=True):
+        lower += min(w * low, w * high)
+        upper += max(w * low, w * high)
+        reach += radius * max(abs(low), abs(high))
+    return lower - reach, upper + reach
