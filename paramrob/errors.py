@@ -29,3 +29,7 @@ class BackendError(InputError):
 
 class SoundnessError(ParamrobError):
     """Two results that cannot both be true: a defect in an engine, never in the model (exit 4)."""
+
+
+class ReplayError(ParamrobError):
+    """A counterexample that exact re-execution refuses: it is not one of this problem."""
