@@ -1,0 +1,227 @@
+"""The Python API: what the command line does, on files and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from paramrob.engine import Progress, Settings
+from paramrob.exact import parse_decimal
+from paramrob.models.model import Model, OutputInfo, OutputKind
+from paramrob.properties import Quantity
+from paramrob.requests.build import Asked, PerturbationLike, build
+from paramrob.requests.domains import DomainLike, Number, PointsLike
+from paramrob.solve import make_settings, solve
+from paramrob.verdict import Outcome
+
+
+def load(
+    source: Any,
+    *,
+    sidecar: str | Path | None = None,
+    output: OutputKind | None = None,
+    level: Number | None = None,
+    input_shape: Sequence[int] | None = None,
+    trust: bool = False,
+) -> Model:
+    """Read a network.
+
+    Args:
+        source: the path of a ``.pt``, ``.pth``, ``.pt2`` or ``.onnx`` file, a
+            ``torch.nn.Module``, an ONNX model or a scikit-learn estimator.
+        sidecar: a TOML file about inputs and outputs, instead of the one beside a model file.
+        output: what the outputs mean; ``probability``, ``logit``, ``probabilities``,
+            ``logits`` or ``value``.
+        level: where the label changes, as an exact decimal.
+        input_shape: shape of one input without a batch axis, where the model does not say it.
+        trust: load TorchScript, which can run code from its file.
+
+    Raises:
+        InputError: what is wrong with the file or object, and what to do instead.
+
+    >>> import paramrob, torch
+    >>> layers = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> paramrob.load(layers).network.architecture
+    '2-3-1'
+    """
+    from paramrob.models.load import load as load_model
+
+    return load_model(
+        source,
+        sidecar=sidecar,
+        output_kind=output,
+        level=None if level is None else parse_decimal(level, "level"),
+        input_shape=None if input_shape is None else tuple(input_shape),
+        trust=trust,
+    )
+
+
+def check(
+    model: Any,
+    *,
+    delta: Number | None = None,
+    perturbation: PerturbationLike | None = None,
+    leave_out: Sequence[str] = (),
+    domain: DomainLike | None = None,
+    at: PointsLike | None = None,
+    epsilon: Number | None = None,
+    sigma: Number | None = None,
+    level: Number | None = None,
+    output: OutputKind | None = None,
+    solver: str = "auto",
+    timeout: float = 60.0,
+    tolerance: float = 1e-6,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Prove or refute that labels stay, or the property that a threshold names.
+
+    Numbers mean the decimals that they are written as: ``0.01`` is one hundredth, exactly.
+
+    Args:
+        model: a :class:`~paramrob.models.model.Model`, or anything that :func:`load` takes.
+        delta: every parameter within this distance of its trained value.
+        perturbation: instead of ``delta`` sizes by layer: a TOML file, a mapping of the same
+            form, or a :class:`~paramrob.perturbation.Perturbation`.
+        leave_out: layers that do not move.
+        domain: a box: ``[(lower, upper), ...]``, one such pair for all inputs, text as on the
+            command line, or a :class:`~paramrob.domain.Box`. What the model says by default,
+            else [0, 1] for each input.
+        at: instead of ``domain`` one point, several (one a row), or a file of them.
+        epsilon: ask whether the confidence moves by at most this much.
+        sigma: ask whether labels stay where the trained network is this far from its boundary.
+        level: where the label changes.
+        output: what the outputs mean; see :func:`load`.
+        solver: one of ``paramrob.engine.SOLVERS``.
+        timeout: engine wall time in seconds, shared by all points.
+        tolerance: absolute width at which a bracket is closed.
+        device: ``cpu`` or ``cuda``.
+        progress: called now and then with a quantity's name and the ends of its bracket.
+
+    Returns:
+        The verdict, brackets and witness; for several points a
+        :class:`~paramrob.solve.PointsOutcome`, whose ``points`` holds one outcome each and
+        whose verdict is the worst. What had to be assumed stands in ``notes``.
+
+    Raises:
+        InputError: a question that cannot be asked, with what to do instead.
+        SoundnessError: two results contradict each other.
+
+    >>> import paramrob, torch
+    >>> layer = torch.nn.Linear(1, 1).double()
+    >>> with torch.no_grad():
+    ...     _ = layer.weight.fill_(2.0), layer.bias.fill_(-1.0)
+    >>> network = torch.nn.Sequential(layer, torch.nn.Sigmoid())
+    >>> paramrob.check(network, delta=0.01, domain=[(0.75, 1)]).verdict
+    <Verdict.ROBUST: 'robust'>
+    >>> outcome = paramrob.check(network, delta="0.01", domain=(0, 1))
+    >>> outcome.verdict, outcome.witness.labels
+    (<Verdict.NOT_ROBUST: 'not_robust'>, (0, 1))
+    """
+    asked = Asked(
+        "check",
+        delta=delta,
+        perturbation=perturbation,
+        leave_out=tuple(leave_out),
+        domain=domain,
+        at=at,
+        epsilon=epsilon,
+        sigma=sigma,
+    )
+    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
+    return _answer(asked, _model(model, output, level), settings)
+
+
+def estimate(
+    model: Any,
+    quantity: Quantity,
+    *,
+    delta: Number | None = None,
+    perturbation: PerturbationLike | None = None,
+    leave_out: Sequence[str] = (),
+    domain: DomainLike | None = None,
+    at: PointsLike | None = None,
+    epsilon: Number | None = None,
+    sigma: Number | None = None,
+    level: Number | None = None,
+    output: OutputKind | None = None,
+    solver: str = "auto",
+    timeout: float = 60.0,
+    tolerance: float = 1e-6,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
+
+    Args:
+        model: a :class:`~paramrob.models.model.Model`, or anything that :func:`load` takes.
+        quantity: ``epsilon``, the largest change of the confidence; ``sigma``, the distance
+            from the decision boundary within which labels flip; ``delta``, the largest box
+            for which labels stay, or the property that ``epsilon`` or ``sigma`` names.
+        delta: as in :func:`check`; not for the quantity ``delta``.
+        perturbation: as in :func:`check`; for ``delta`` it says which parameters move.
+        leave_out: as in :func:`check`, like everything below.
+        domain: a box.
+        at: points.
+        epsilon: the property's threshold, for the quantity ``delta`` only.
+        sigma: the property's threshold, for the quantity ``delta`` only.
+        level: where the label changes.
+        output: what the outputs mean.
+        solver: which engine.
+        timeout: seconds.
+        tolerance: absolute width at which the bracket is closed.
+        device: ``cpu`` or ``cuda``.
+        progress: a callback.
+
+    Returns:
+        The outcome; ``brackets`` holds ``epsilon`` or ``delta``; for sigma ``sigma_above`` and
+        ``sigma_below`` with one output, ``sigma`` with several. Its ``verdict`` is ``None``.
+
+    Raises:
+        InputError: a question that cannot be asked, with what to do instead.
+        SoundnessError: two results contradict each other.
+
+    >>> import paramrob, torch
+    >>> layer = torch.nn.Linear(1, 1).double()
+    >>> with torch.no_grad():
+    ...     _ = layer.weight.fill_(2.0), layer.bias.fill_(-1.0)
+    >>> outcome = paramrob.estimate(layer, "epsilon", delta="0.5", domain=(0, 2), output="value")
+    >>> bracket = outcome.brackets["epsilon"]  # 0.5 * 2 + 0.5, at the upper end
+    >>> bracket.lower <= 1.5 <= bracket.upper, bracket.width <= 1e-6
+    (True, True)
+    """
+    asked = Asked(
+        "estimate",
+        quantity,
+        delta=delta,
+        perturbation=perturbation,
+        leave_out=tuple(leave_out),
+        domain=domain,
+        at=at,
+        epsilon=epsilon,
+        sigma=sigma,
+    )
+    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
+    return _answer(asked, _model(model, output, level), settings)
+
+
+def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
+    request = build(asked, model)
+    outcome = solve(request, settings)
+    return replace(outcome, notes=(*request.assumptions, *outcome.notes))
+
+
+def _model(model: Any, output: OutputKind | None, level: Number | None) -> Model:
+    """Return a model whose outputs mean what the caller says."""
+    if not isinstance(model, Model):
+        return load(model, output=output, level=level)
+    said = model.output
+    if output is not None and output != said.kind:
+        half = Fraction(1, 2) if output in ("probability", "logit") else None
+        said = OutputInfo(output, half, said.labels)
+    if level is not None:
+        said = replace(said, level=parse_decimal(level, "level"))
+    return replace(model, output=said)

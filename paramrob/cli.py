@@ -1,0 +1,215 @@
+"""The command line: options in, report and exit code out.
+
+Nothing heavy is imported until a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from paramrob import __version__
+from paramrob.cli_options import shared_options
+from paramrob.errors import InputError, ParamrobError
+
+if TYPE_CHECKING:
+    from paramrob.requests.build import Asked, Request
+    from paramrob.verdict import Outcome
+
+BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
+
+
+def _with_exit_codes(command: Callable[..., int]) -> Callable[..., NoReturn]:
+    """Turn the exit code that a command returns, or its exception, into the process's."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> NoReturn:
+        try:
+            sys.exit(command(*args, **options))
+        except InputError as error:
+            _say(str(error))
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            _say("stopped before the engine had an answer")
+            sys.exit(OPEN)
+        except (click.ClickException, click.exceptions.Exit, SystemExit):
+            raise
+        except Exception as error:
+            if options.get("verbose"):
+                traceback.print_exc()
+            kind = "" if isinstance(error, ParamrobError) else f"{type(error).__name__}: "
+            advice = "" if options.get("verbose") else " (-v shows where; please report it)"
+            _say(f"internal error: {kind}{error}{advice}")
+            sys.exit(INTERNAL)
+
+    return wrapped
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"paramrob: {' '.join(sentence.split())}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
+@click.version_option(__version__, prog_name="paramrob", message="%(prog)s %(version)s")
+def main() -> None:
+    r"""Prove what a neural network does for every parameter vector in a box.
+
+    \b
+    Exit codes: 0 proved, 1 refuted with a witness, 2 bad input, 3 open or stopped,
+    4 internal error.
+    """
+
+
+@main.command()
+@click.argument("model")
+@shared_options
+@_with_exit_codes
+def check(model: str, **options: Any) -> int:
+    r"""Prove or refute a property of MODEL: do its labels stay, by default.
+
+    \b
+    paramrob check model.pt --delta 0.01
+    paramrob check model.pt --delta 0.01 --domain 6.3:20.5,2.0:3.9 --sigma 0.06
+    paramrob check model.onnx --delta 1e-3 --at test.npz --witness w.npz
+    """
+    return _answer(_asked("check", None, options), model, options)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta")))
+@shared_options
+@_with_exit_codes
+def estimate(model: str, quantity: str, **options: Any) -> int:
+    r"""Bracket a QUANTITY of MODEL.
+
+    \b
+    epsilon  the largest change of the confidence
+    sigma    how far from the decision boundary a label can flip
+    delta    the largest box in which a property holds
+    """
+    return _answer(_asked("estimate", quantity, options), model, options)
+
+
+@main.command()
+@click.argument("witness")
+@click.option("--model", metavar="PATH", help="The model, where it is no longer where it was.")
+@click.option("--trust", is_flag=True, help="Load TorchScript, which can run code from it.")
+@click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full.")
+@click.option("-q", "--quiet", is_flag=True, help="One line.")
+@_with_exit_codes
+def replay(witness: str, model: str | None, trust: bool, verbose: bool, quiet: bool) -> int:
+    """Re-execute a saved counterexample exactly: 0 if it is one, 1 if not."""
+    from paramrob.report_text import print_replay
+    from paramrob.witnesses import replay_file
+
+    replayed = replay_file(witness, model, trust=trust)
+    print_replay(_console(), replayed, quiet=quiet)
+    return 0 if replayed.reproduced else 1
+
+
+@main.command()
+@_with_exit_codes
+def solvers() -> int:
+    """List the solvers: version, what each decides, how to get what is missing."""
+    from rich.table import Table
+
+    from paramrob.backends import BACKENDS
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("solver", "version", "decides", "state"):
+        table.add_column(heading)
+    for backend in BACKENDS:
+        table.add_row(backend.name, backend.version or "-", backend.decides, backend.advice)
+    _console().print(table)
+    return 0
+
+
+def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
+    from paramrob.requests.build import Asked
+
+    perturbation = ("delta", "perturbation", "leave_out")
+    domain = ("domain", "domain_from", "at")
+    names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
+    return Asked(command, quantity, **{name: options[name] for name in names})
+
+
+def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from paramrob.exact import parse_decimal
+    from paramrob.models.load import load
+    from paramrob.progress import ProgressLine
+    from paramrob.report import exit_code
+    from paramrob.requests.build import build
+    from paramrob.solve import make_settings, solve
+
+    names = ("solver", "timeout", "tolerance", "device")
+    settings = make_settings(**{name: options[name] for name in names})
+    for name in ("json_file", "witness_file"):
+        _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    level = options["level"]
+    loaded = load(
+        model,
+        sidecar=options["sidecar"],
+        output_kind=options["output_kind"],
+        level=None if level is None else parse_decimal(level, "--level"),
+        trust=options["trust"],
+    )
+    request = build(asked, loaded)
+    with ProgressLine(_console(stderr=True)) as line:
+        outcome = solve(request, replace(settings, progress=line))
+    _write(request, outcome, options)
+    return exit_code(outcome, settings.tolerance)
+
+
+def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
+    from paramrob.report import as_json, json_text
+    from paramrob.report_text import print_report
+    from paramrob.witnesses import save_reported
+
+    saved = save_reported(request, outcome, options["witness_file"])
+    json_file = options["json_file"]
+    if json_file is not None:
+        text = json_text(as_json(request, outcome, saved))
+        if json_file == "-":
+            click.echo(text)
+            return
+        _write_text(json_file, text)
+    print_report(
+        _console(),
+        request,
+        outcome,
+        tolerance=options["tolerance"],
+        witness_file=saved,
+        verbose=options["verbose"],
+        quiet=options["quiet"],
+    )
+
+
+def _check_writable(path: str | None, option: str) -> None:
+    if path is None or (path == "-" and option == "--json"):
+        return
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")
+
+
+def _write_text(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json: {path}: {error.strerror}; choose another file") from None
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

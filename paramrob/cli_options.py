@@ -1,0 +1,97 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+# Spelled out here because the modules that define them import numpy, which takes its time.
+SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
+OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+_MODEL = (
+    click.option("--sidecar", metavar="FILE", help="Read this instead of MODEL's own .toml."),
+    click.option(
+        "--output",
+        "output_kind",
+        type=click.Choice(OUTPUT_KINDS),
+        metavar="KIND",
+        help=f"What the outputs mean: {', '.join(OUTPUT_KINDS)}.",
+    ),
+    click.option("--level", metavar="L", help="Where the label changes (a probability's is 0.5)."),
+    click.option("--trust", is_flag=True, help="Load TorchScript, which can run code from it."),
+)
+_PERTURBATION = (
+    click.option("--delta", metavar="D", help="Every parameter within D of its trained value."),
+    click.option(
+        "--perturbation",
+        metavar="FILE.toml",
+        help='Sizes by layer: [default] and [layer."NAME"] with delta, relative, weights, biases.',
+    ),
+    click.option("--leave-out", metavar="LAYER", multiple=True, help="This layer does not move."),
+)
+_DOMAIN = (
+    click.option(
+        "--domain",
+        metavar="BOX",
+        help='"6.3:20.5,2.0:3.9" (one pair serves all inputs), or a CSV or TOML file.',
+    ),
+    click.option("--domain-from", metavar="DATA.csv", help="The bounding box of these rows."),
+    click.option("--at", metavar="POINTS", help='"v1,v2,..." or a CSV or .npz file of points.'),
+)
+_PROPERTY = (
+    click.option("--epsilon", metavar="E", help="The confidence moves by at most E."),
+    click.option("--sigma", metavar="S", help="Labels stay at least S from the boundary."),
+    click.option(
+        "--property",
+        "property_name",
+        metavar="NAME",
+        help="labels, confidence or margin; repeats what the thresholds imply.",
+    ),
+)
+_ENGINE = (
+    click.option(
+        "--solver",
+        type=click.Choice(SOLVERS),
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help=f"{', '.join(SOLVERS)} (see paramrob solvers).",
+    ),
+    click.option(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        default=60.0,
+        show_default=True,
+        help="Engine seconds of the whole command.",
+    ),
+    click.option(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        default=1e-6,
+        show_default=True,
+        help="Width at which a bracket is closed.",
+    ),
+    click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+)
+_OUTPUT = (
+    click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
+    click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
+    click.option("-q", "--quiet", is_flag=True, help="Print one line."),
+)
+
+
+def shared_options(command: Command) -> Command:
+    """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
+    for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ENGINE, _OUTPUT)):
+        for option in reversed(group):
+            command = option(command)
+    return command

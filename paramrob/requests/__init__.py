@@ -1,0 +1,1 @@
+"""What a person asks, turned into problems: options, tables and files in, problems out."""

@@ -1,0 +1,85 @@
+"""Counterexamples between an answer and a file: saved with their claim, replayed from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paramrob.errors import InputError, ReplayError
+from paramrob.models.model import Model
+from paramrob.problem import Problem
+from paramrob.report import reported_witness, witness_problem
+from paramrob.requests.build import Request
+from paramrob.verdict import Outcome, Witness
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of re-executing a saved counterexample.
+
+    ``witness`` is ``None`` where exact replay refused it; ``reason`` says why it does not
+    refute the saved claim, ``None`` if it does. ``changed`` tells that the model file is not
+    byte for byte the one that the witness was found on.
+    """
+
+    model: Model
+    problem: Problem
+    witness: Witness | None
+    reason: str | None
+    changed: bool
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the counterexample refutes the claim that it was saved with."""
+        return self.reason is None
+
+
+def save_reported(request: Request, outcome: Outcome, path: str | None) -> str | None:
+    """Save the reported witness with the claim that it refutes; return where, if anywhere.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    witness = reported_witness(outcome)
+    problem = witness_problem(request, outcome)
+    if path is None or witness is None or problem is None:
+        return None
+    from paramrob.witness_file import problem_meta, save_witness
+
+    try:
+        save_witness(path, witness, problem_meta(request.model, problem))
+    except OSError as error:
+        raise InputError(f"--witness: {path}: {error.strerror}; choose another file") from None
+    return path
+
+
+def replay_file(path: str, model_path: str | None = None, trust: bool = False) -> Replayed:
+    """Re-execute a saved counterexample in exact arithmetic.
+
+    Args:
+        path: an ``.npz`` written by ``--witness``.
+        model_path: the model file, where it is not the one that the witness names.
+        trust: whether a TorchScript model may be loaded.
+
+    Raises:
+        InputError: the witness or the model cannot be read, or they do not fit.
+    """
+    from paramrob.models.load import load
+    from paramrob.replay import refutes, replay
+    from paramrob.witness_file import load_witness, problem_from_meta
+
+    x, parameters, meta = load_witness(path)
+    said = meta.get("model")
+    said = said if isinstance(said, dict) else {}
+    source = model_path or said.get("path")
+    if not isinstance(source, str):
+        raise InputError(f"{path} names no model file; give it with --model PATH")
+    model = load(source, trust=trust)
+    problem = problem_from_meta(meta, model)
+    changed = said.get("sha256") is not None and said["sha256"] != model.sha256
+    try:
+        witness = replay(problem, x, parameters)
+    except ReplayError as error:
+        return Replayed(model, problem, None, str(error), changed)
+    if refutes(problem, witness):
+        return Replayed(model, problem, witness, None, changed)
+    return Replayed(model, problem, witness, "it does not refute the saved claim", changed)
