@@ -1,10 +1,13 @@
 """The networks and problems of the epsilon benchmark.
 
+The question is always the same: over all inputs in a box and all parameters within ``delta``, how
+far can the confidence after the sigmoid move?
+
 Five architectures, each once trained (``benchmarks/networks/*.pt``, written by
 ``benchmarks/train.py``) and once random, at two perturbations: twenty problems. Hidden units are
-ReLU, the one output is a logit, and the question is always the same: over all inputs in
-``[0, 1]^n`` and all parameters within ``delta``, how far can the confidence after the sigmoid
-move?
+ReLU, the one output is a logit, the inputs lie in ``[0, 1]^n``.
+
+Beside them, the networks of the case studies in their own boxes: eight more.
 """
 
 from __future__ import annotations
@@ -27,20 +30,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = Path(__file__).parent / "networks"
+CASE_STUDIES = Path(__file__).parent.parent / "case_studies"
 ARCHITECTURES = ((2, 10, 1), (2, 10, 10, 1), (2, 16, 16, 1), (2, 32, 32, 32, 1), (5, 10, 1))
 DELTAS = (Fraction(1, 1000), Fraction(5, 1000))
 
 Layers = tuple[tuple[Array, Array], ...]
-"""Weight ``(out, in)`` and bias ``(out,)`` of each dense layer, ReLU between them."""
+"""Weight ``(out, in)`` and bias ``(out,)`` of each dense layer."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One problem: a ReLU network with one logit, on ``[0, 1]^n``, and a ``delta``."""
+    """One problem: a network with one logit, a box of inputs (``[0, 1]^n``), and a ``delta``.
+
+    Hidden units are ReLU or, where ``relu`` is false, linear.
+    """
 
     origin: str
     layers: Layers
     delta: Fraction
+    box: Box | None = None
+    relu: bool = True
 
     @property
     def architecture(self) -> str:
@@ -59,24 +68,27 @@ class Case:
 
     def problem(self) -> Problem:
         """Return the problem as paramrob takes it."""
-        network = network_of(self.layers)
+        network = network_of(self.layers, self.relu)
         perturbation = Perturbation.uniform(network, self.delta)
-        box = Box((Fraction(0),) * self.inputs, (Fraction(1),) * self.inputs)
         uncertain = UncertainNetwork(network, perturbation)
-        return Problem(network, uncertain, box, OutputInfo("logit"))
+        return Problem(network, uncertain, self.domain(), OutputInfo("logit"))
+
+    def domain(self) -> Box:
+        """Return the box of inputs."""
+        return self.box or Box((Fraction(0),) * self.inputs, (Fraction(1),) * self.inputs)
 
 
-def network_of(layers: Layers) -> Network:
-    """Return the IR of a dense ReLU network."""
+def network_of(layers: Layers, relu: bool = True) -> Network:
+    """Return the IR of a dense network, ReLU or linear."""
     nodes = [Node("input", Input(), (), (layers[0][0].shape[1],))]
     parameters = []
     for i, (weight, bias) in enumerate(layers):
         parameters += [Parameter(f"{2 * i}.weight", weight), Parameter(f"{2 * i}.bias", bias)]
         dense = Dense(f"{2 * i}.weight", f"{2 * i}.bias")
         nodes.append(Node(f"{2 * i}", dense, (nodes[-1].name,), bias.shape))
-        if i < len(layers) - 1:
-            relu = Activation("relu")
-            nodes.append(Node(f"{2 * i + 1}", relu, (nodes[-1].name,), bias.shape))
+        if relu and i < len(layers) - 1:
+            after = Activation("relu")
+            nodes.append(Node(f"{2 * i + 1}", after, (nodes[-1].name,), bias.shape))
     return Network(nodes, parameters)
 
 
@@ -106,24 +118,43 @@ def trained_file(widths: tuple[int, ...]) -> Path:
     return FOLDER / f"{data}-{'-'.join(map(str, widths))}.pt"
 
 
-def trained_layers(widths: tuple[int, ...]) -> Layers:
-    """Read the layers of a trained network."""
+def read_layers(path: Path) -> Layers:
+    """Read the dense layers of a ``.pt`` file of this project."""
     import torch
     from torch import nn
 
-    with torch.serialization.safe_globals([nn.Sequential, nn.Linear, nn.ReLU]):  # type: ignore[no-untyped-call]
-        model = torch.load(trained_file(widths), weights_only=True)
+    with torch.serialization.safe_globals([nn.Sequential, nn.Linear, nn.ReLU, nn.Sigmoid]):
+        model = torch.load(path, weights_only=True)
     dense = [m for m in model if isinstance(m, nn.Linear)]
     return tuple(
         (m.weight.detach().double().numpy(), m.bias.detach().double().numpy()) for m in dense
     )
 
 
-def cases(only: str = "") -> list[Case]:
-    """Return the problems whose name contains ``only``."""
+def benchmark_cases() -> list[Case]:
+    """Return the twenty problems."""
     found = []
-    for origin, layers_of in (("trained", trained_layers), ("random", random_layers)):
+    for origin in ("trained", "random"):
         for widths in ARCHITECTURES:
-            layers = layers_of(widths)
+            trained = origin == "trained"
+            layers = read_layers(trained_file(widths)) if trained else random_layers(widths)
             found += [Case(origin, layers, delta) for delta in DELTAS]
-    return [case for case in found if only in case.name]
+    return found
+
+
+def case_study_cases() -> list[Case]:
+    """Return the problems of the case studies: cats at two deltas, athletes at three."""
+    cats = Box((Fraction("6.3"), Fraction("2.0")), (Fraction("20.5"), Fraction("3.9")))
+    athletes = Box((Fraction("1.21"), Fraction(31)), (Fraction("2.18"), Fraction(170)))
+    layers = read_layers(CASE_STUDIES / "cats" / "model.pt")
+    found = [Case("cats", layers, Fraction(d), cats) for d in ("0.005", "0.01")]
+    for kind in ("relu", "linear"):
+        layers = read_layers(CASE_STUDIES / "athletes" / f"{kind}.pt")
+        for d in ("0.001", "0.005", "0.01"):
+            found.append(Case(f"athletes-{kind}", layers, Fraction(d), athletes, kind == "relu"))
+    return found
+
+
+def cases(only: str = "") -> list[Case]:
+    """Return the problems whose name contains ``only``, case studies first."""
+    return [case for case in (*case_study_cases(), *benchmark_cases()) if only in case.name]

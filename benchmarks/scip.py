@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from pyscipopt import Model, exp
+from pyscipopt import SCIP_PARAMEMPHASIS, Model, exp
 
-from benchmarks.networks import Case, Layers
+from benchmarks.networks import Case
+from paramrob.models.network import Array
 
 Interval = tuple[float, float]
 
@@ -33,74 +33,100 @@ class Answer:
     lower: float
     upper: float
     seconds: float
+    failed: bool = False
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When SCIP stops: the absolute gap, and the wall seconds of the whole question."""
+    """When SCIP stops: the absolute gap, and the wall seconds of the whole question.
+
+    ``numerics`` sets SCIP's emphasis on numerical stability, without which its LP solver gives up
+    on some of these problems.
+    """
 
     gap: float = 1e-3
     seconds: float = 20.0
+    numerics: bool = True
 
 
 class _Encoding:
     """One direction of one question as a SCIP model."""
 
-    def __init__(self, case: Case, direct: bool) -> None:
+    def __init__(self, case: Case, direct: bool, numerics: bool) -> None:
         self.model = Model()
+        if numerics:
+            self.model.setEmphasis(SCIP_PARAMEMPHASIS.NUMERICS)
         self.model.hideOutput()
         self.delta = float(case.delta)
         self.direct = direct
-        inputs = [self._variable(0.0, 1.0) for _ in range(case.inputs)]
-        self.reference = self._logit(case.layers, inputs, perturbed=False)
-        self.perturbed = self._logit(case.layers, inputs, perturbed=True)
+        self.case = case
+        lower, upper = case.domain().outer()
+        self.box = [(float(a), float(b)) for a, b in zip(lower, upper, strict=True)]
+        inputs = [self._variable(*ends) for ends in self.box]
+        self.reference = self._logit(inputs, perturbed=False)
+        self.perturbed = self._logit(inputs, perturbed=True)
 
     def _variable(self, lower: float, upper: float, kind: str = "C") -> Any:
         variable = self.model.addVar(lb=lower, ub=upper, vtype=kind)
         return variable
 
-    def _logit(self, layers: Layers, inputs: Sequence[Any], perturbed: bool) -> Any:
-        h = list(inputs)
-        bounds = [(0.0, 1.0)] * len(h)
-        for number, (weight, bias) in enumerate(layers):
+    def _logit(self, inputs: Sequence[Any], perturbed: bool) -> Any:
+        h, bounds = list(inputs), list(self.box)
+        for number, (weight, bias) in enumerate(self.case.layers):
+            sizes = [self._absolute(v, ends) for v, ends in zip(h, bounds, strict=True)]
             radius = self.delta if perturbed else 0.0
             z_bounds = [
                 _affine_bounds(row, b, bounds, radius) for row, b in zip(weight, bias, strict=True)
             ]
             z = [
-                self._neuron(row, b, h, bounds, perturbed, ends)
+                self._neuron(row, b, h, ends, sizes if perturbed else None)
                 for row, b, ends in zip(weight, bias, z_bounds, strict=True)
             ]
-            if number == len(layers) - 1:
+            if number == len(self.case.layers) - 1:
                 return z[0]
+            if not self.case.relu:
+                h, bounds = z, z_bounds
+                continue
             h = [self._relu(v, ends) for v, ends in zip(z, z_bounds, strict=True)]
             bounds = [(max(low, 0.0), max(high, 0.0)) for low, high in z_bounds]
         return h[0]
 
     def _neuron(
         self,
-        row: np.ndarray[Any, Any],
+        row: Array,
         bias: float,
         h: Sequence[Any],
-        bounds: Sequence[Interval],
-        perturbed: bool,
         ends: Interval,
+        sizes: Sequence[Any] | None,
     ) -> Any:
         z = self._variable(*ends)
-        if perturbed and self.direct:
+        if sizes is not None and self.direct:
             weights = [self._variable(w - self.delta, w + self.delta) for w in row]
             shift = self._variable(bias - self.delta, bias + self.delta)
             self.model.addCons(z == sum(w * v for w, v in zip(weights, h, strict=True)) + shift)
             return z
         centre = sum(float(w) * v for w, v in zip(row, h, strict=True)) + float(bias)
-        if not perturbed:
+        if sizes is None:
             self.model.addCons(z == centre)
             return z
-        # Every input of a layer is an input in [0, 1] or the output of a ReLU: |h_j| = h_j.
-        reach = self.delta * (sum(h) + 1.0)
+        reach = self.delta * (sum(sizes) + 1.0)
         self.model.addCons(z - centre <= reach)
         self.model.addCons(centre - z <= reach)
         return z
+
+    def _absolute(self, h: Any, ends: Interval) -> Any:
+        """Return ``|h|``; where the sign of ``h`` is open, with a binary variable."""
+        lower, upper = ends
+        if lower >= 0:
+            return h
+        if upper <= 0:
+            return -h
+        size, positive = self._variable(0.0, max(-lower, upper)), self._variable(0.0, 1.0, "B")
+        self.model.addCons(size >= h)
+        self.model.addCons(size >= -h)
+        self.model.addCons(size <= h - 2 * lower * (1 - positive))
+        self.model.addCons(size <= -h + 2 * upper * positive)
+        return size
 
     def _relu(self, z: Any, ends: Interval) -> Any:
         lower, upper = ends
@@ -140,19 +166,23 @@ def solve(case: Case, limits: Limits | None = None, direct: bool = False) -> Ans
     """Bracket the global epsilon of ``case`` with SCIP on one thread."""
     limits = limits or Limits()
     start = time.perf_counter()
-    lower, upper = 0.0, 0.0
+    lower, upper, failed = 0.0, 0.0, False
     for number, sign in enumerate((1, -1)):
-        encoding = _Encoding(case, direct)
+        encoding = _Encoding(case, direct, limits.numerics)
         left = limits.seconds - (time.perf_counter() - start)
         share = left / 2 if number == 0 else left
-        lower, proved = encoding.maximise(sign, share, limits.gap, lower)
+        try:
+            lower, proved = encoding.maximise(sign, share, limits.gap, lower)
+        except Exception as error:
+            # PySCIPOpt has no exception of its own; what SCIP had bounded is lost with the error.
+            if "SCIP" not in str(error):
+                raise
+            failed, proved = True, 1.0
         upper = max(upper, proved)
-    return Answer(lower, upper, time.perf_counter() - start)
+    return Answer(lower, upper, time.perf_counter() - start, failed)
 
 
-def _affine_bounds(
-    row: np.ndarray[Any, Any], bias: float, bounds: Sequence[Interval], radius: float
-) -> Interval:
+def _affine_bounds(row: Array, bias: float, bounds: Sequence[Interval], radius: float) -> Interval:
     lower = upper = float(bias)
     reach = radius
     for w, (low, high) in zip(row, bounds, strict=True):
