@@ -42,10 +42,10 @@ def decide(problem: Problem, settings: Settings | None = None) -> Outcome:
     Raises:
         BackendError: the solver asked for cannot be used.
     """
-    from paramrob.bounds import decision
-
     settings = settings or Settings()
     _check_solver(settings)
+    from paramrob.bounds import decision
+
     return decision.decide(problem, settings)
 
 
@@ -57,10 +57,10 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings | None = N
     Raises:
         BackendError: the solver asked for cannot be used.
     """
-    from paramrob.bounds import decision
-
     settings = settings or Settings()
     _check_solver(settings)
+    from paramrob.bounds import decision
+
     return decision.estimate(problem, quantity, settings)
 
 

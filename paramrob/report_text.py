@@ -91,9 +91,6 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
         rows.append(("because", Text(replayed.reason)))
     if replayed.witness is not None:
         rows += _witness_rows(model, replayed.witness)
-    if replayed.changed:
-        text = "the model file is not the one that the witness was found on (sha256 differs)"
-        rows.append(("note", Text(text)))
     console.print(_grid(rows))
 
 
@@ -153,7 +150,8 @@ def _measured(output: OutputInfo) -> str:
 
 def _where(request: Request) -> str:
     if request.several:
-        return f"at each of {len(request.problems)} points"
+        count = len(request.problems)
+        return "at this input" if count == 1 else f"at each of {count} points"
     is_box = isinstance(request.problems[0].domain, Box)
     return "for every input of the box" if is_box else "at this input"
 

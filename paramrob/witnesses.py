@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from paramrob.errors import InputError, ReplayError
 from paramrob.models.model import Model
@@ -17,15 +18,13 @@ class Replayed:
     """What came of re-executing a saved counterexample.
 
     ``witness`` is ``None`` where exact replay refused it; ``reason`` says why it does not
-    refute the saved claim, ``None`` if it does. ``changed`` tells that the model file is not
-    byte for byte the one that the witness was found on.
+    refute the saved claim, ``None`` if it does.
     """
 
     model: Model
     problem: Problem
     witness: Witness | None
     reason: str | None
-    changed: bool
 
     @property
     def reproduced(self) -> bool:
@@ -45,10 +44,7 @@ def save_reported(request: Request, outcome: Outcome, path: str | None) -> str |
         return None
     from paramrob.witness_file import problem_meta, save_witness
 
-    try:
-        save_witness(path, witness, problem_meta(request.model, problem))
-    except OSError as error:
-        raise InputError(f"--witness: {path}: {error.strerror}; choose another file") from None
+    save_witness(path, witness, problem_meta(request.model, problem))
     return path
 
 
@@ -69,17 +65,17 @@ def replay_file(path: str, model_path: str | None = None, trust: bool = False) -
 
     x, parameters, meta = load_witness(path)
     said = meta.get("model")
-    said = said if isinstance(said, dict) else {}
-    source = model_path or said.get("path")
+    source = model_path or (said.get("path") if isinstance(said, dict) else None)
     if not isinstance(source, str):
         raise InputError(f"{path} names no model file; give it with --model PATH")
+    if model_path is None and not Path(source).exists():
+        raise InputError(f"{path} is about {source}, which is not there; give --model PATH")
     model = load(source, trust=trust)
     problem = problem_from_meta(meta, model)
-    changed = said.get("sha256") is not None and said["sha256"] != model.sha256
+    model = replace(model, output=problem.output)
     try:
         witness = replay(problem, x, parameters)
     except ReplayError as error:
-        return Replayed(model, problem, None, str(error), changed)
-    if refutes(problem, witness):
-        return Replayed(model, problem, witness, None, changed)
-    return Replayed(model, problem, witness, "it does not refute the saved claim", changed)
+        return Replayed(model, problem, None, str(error))
+    refuted = refutes(problem, witness)
+    return Replayed(model, problem, witness, None if refuted else "it does not refute the claim")
