@@ -1,0 +1,240 @@
+"""A problem's two networks as one chain of affine layers and activations, for the bound pass.
+
+Affine layer ``k`` maps ``h`` to ``z = W h + b`` in the reference network and to
+``z + e = (W + C) h + (b + c) + s`` with ``|s_i| <= sum_j R_ij |h_j| + r_i`` in the uncertain one:
+the parameters are eliminated (Prabhakar & Afzal, *Abstraction based output range analysis for
+neural networks*, NeurIPS 2019). That is exact for a layer whose parameters are each used once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paramrob.errors import BackendError
+from paramrob.models.network import (
+    Activation,
+    Array,
+    Dense,
+    Elementwise,
+    Network,
+    Node,
+    Reshape,
+    Softmax,
+    node_parameters,
+)
+from paramrob.perturbation import ParameterInterval, Perturbation
+from paramrob.problem import Problem
+
+Link = Literal["identity", "sigmoid", "softmax"]
+IDENTITY = Activation("identity")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """One affine layer of both networks, float64 tensors on one device.
+
+    Attributes:
+        weight, bias: of the reference, ``(out, in)`` and ``(out,)``.
+        weight_offset, bias_offset: centre of the uncertain parameters less the reference's.
+        weight_radius, bias_radius: half-widths around that centre, rounded up.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    weight_offset: Tensor
+    bias_offset: Tensor
+    weight_radius: Tensor
+    bias_radius: Tensor
+
+    def has_offset(self) -> bool:
+        """Whether the two networks' centres differ."""
+        return bool(self.weight_offset.any() or self.bias_offset.any())
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``layers[0], activations[0], layers[1], ..., layers[-1]``, then the link.
+
+    ``link`` turns the last layer's result into the confidence. ``exact`` is false where shared
+    parameters make the slack a relaxation.
+    """
+
+    layers: tuple[Affine, ...]
+    activations: tuple[Activation, ...]
+    link: Link
+    exact: bool
+
+    def is_rigid(self) -> bool:
+        """Whether the uncertain network is the reference itself: nothing is perturbed."""
+        return not any(
+            layer.has_offset() or layer.weight_radius.any() or layer.bias_radius.any()
+            for layer in self.layers
+        )
+
+
+@dataclass(frozen=True)
+class _Centre:
+    """Weight, bias and their radii as float64 arrays."""
+
+    weight: Array
+    bias: Array
+    weight_radius: Array
+    bias_radius: Array
+
+
+def build_chain(problem: Problem, device: str = "cpu") -> Chain:
+    """Return the problem's chain.
+
+    Raises:
+        BackendError: the graph is no chain of dense layers and activations, or the two networks
+            differ in architecture.
+    """
+    link, operations = _split(problem.reference, problem)
+    other_link, other = _split(problem.uncertain.network, problem)
+    if link != other_link or [kind for kind, _ in operations] != [kind for kind, _ in other]:
+        raise BackendError("the two networks differ in architecture; they must match here")
+    layers: list[Affine] = []
+    activations: list[Activation] = []
+    for (kind, node), (_, twin) in zip(operations, other, strict=True):
+        if isinstance(kind, Activation):
+            if len(layers) == len(activations):
+                layers.append(_identity_layer(problem.reference.input_size, layers, device))
+            activations.append(kind)
+            continue
+        if len(layers) > len(activations):
+            activations.append(IDENTITY)
+        layers.append(_affine(problem, node, twin, device))
+    if len(layers) == len(activations):
+        layers.append(_identity_layer(problem.reference.input_size, layers, device))
+    uncertain = problem.uncertain
+    shared = any(
+        uncertain.network.is_shared(name)
+        and uncertain.perturbation.interval(parameter).radius().any()
+        for name, parameter in uncertain.network.parameters.items()
+    )
+    return Chain(tuple(layers), tuple(activations), link, not shared)
+
+
+def _split(network: Network, problem: Problem) -> tuple[Link, list[tuple[object, Node]]]:
+    """Return the link and the operations before it; affine ones are marked by their type."""
+    nodes = [n for n in network.nodes[1:] if not isinstance(n.op, Reshape)]
+    for before, node in zip(network.nodes, network.nodes[1:], strict=False):
+        if node.inputs != (before.name,):
+            raise BackendError(f"node {node.name!r}: the bound engine takes chains of layers only")
+    link: Link = "identity"
+    kind = problem.output.kind
+    if kind in ("logit", "logits"):
+        link = "sigmoid" if kind == "logit" else "softmax"
+    elif kind in ("probability", "probabilities") and nodes:
+        last = nodes[-1].op
+        if isinstance(last, Softmax):
+            link = "softmax"
+        elif isinstance(last, Activation) and last.kind == "sigmoid":
+            link = "sigmoid"
+        if link != "identity":
+            nodes = nodes[:-1]
+    operations: list[tuple[object, Node]] = []
+    for node in nodes:
+        if isinstance(node.op, Softmax):
+            raise BackendError(
+                f"node {node.name!r}: a softmax is supported only as the last layer of a "
+                "classifier; set the output kind to probabilities"
+            )
+        if isinstance(node.op, Activation):
+            if node.op.kind == "leaky_relu" and not 0 <= node.op.slope <= 1:
+                raise BackendError(
+                    f"node {node.name!r}: a leaky ReLU of slope {node.op.slope} is not "
+                    "supported by the bound engine; slopes lie in [0, 1]"
+                )
+            operations.append((node.op, node))
+        else:
+            operations.append((type(node.op), node))
+    return link, operations
+
+
+def _identity_layer(input_size: int, layers: list[Affine], device: str) -> Affine:
+    size = layers[-1].weight.shape[0] if layers else input_size
+    zero = torch.zeros(size, dtype=torch.float64, device=device)
+    zeros = torch.zeros(size, size, dtype=torch.float64, device=device)
+    return Affine(
+        torch.eye(size, dtype=torch.float64, device=device), zero, zeros, zero, zeros, zero
+    )
+
+
+def _affine(problem: Problem, node: Node, twin: Node, device: str) -> Affine:
+    still = Perturbation({})
+    reference = _centre(problem.reference, still, node)
+    uncertain = _centre(problem.uncertain.network, problem.uncertain.perturbation, twin)
+    pairs = (
+        (reference.weight, uncertain.weight, uncertain.weight_radius),
+        (reference.bias, uncertain.bias, uncertain.bias_radius),
+    )
+    tensors: list[Tensor] = []
+    for ours, theirs, radius in pairs:
+        offset = theirs - ours
+        # The subtraction may round: the interval is widened by what it can lose.
+        lost = np.where(offset == 0, 0.0, np.abs(offset) * 2.0**-52)
+        wide = np.where(lost > 0, np.nextafter(radius + lost, np.inf), radius)
+        tensors += [torch.from_numpy(np.array(a)).to(device) for a in (ours, offset, wide)]
+    weight, weight_offset, weight_radius, bias, bias_offset, bias_radius = tensors
+    return Affine(weight, bias, weight_offset, bias_offset, weight_radius, bias_radius)
+
+
+def _centre(network: Network, perturbation: Perturbation, node: Node) -> _Centre:
+    def interval(name: str) -> ParameterInterval:
+        return perturbation.interval(network.parameters[name])
+
+    if isinstance(node.op, Dense):
+        weight = interval(node.op.weight)
+        out = weight.centre.shape[0]
+        bias = interval(node.op.bias) if node.op.bias else ParameterInterval(np.zeros(out))
+        positions = int(np.prod(node.shape[:-1], dtype=int))
+        eye = np.eye(positions)
+        return _Centre(
+            np.asarray(np.kron(eye, weight.centre), dtype=np.float64),
+            np.tile(bias.centre, positions),
+            np.asarray(np.kron(eye, weight.radius()), dtype=np.float64),
+            np.tile(bias.radius(), positions),
+        )
+    if not isinstance(node.op, Elementwise):
+        raise BackendError(f"node {node.name!r}: not supported by the bound engine")
+    constant = interval(node.op.parameter)
+    size = int(np.prod(node.shape, dtype=int))
+    value = np.broadcast_to(constant.centre, node.shape).reshape(size)
+    radius = np.broadcast_to(constant.radius(), node.shape).reshape(size)
+    zeros = np.zeros(size)
+    if node.op.kind == "mul":
+        return _Centre(np.diag(value), zeros, np.diag(radius), zeros)
+    if node.op.kind == "div":
+        value, radius = _reciprocal(node, value, radius)
+        return _Centre(np.diag(value), zeros, np.diag(radius), zeros)
+    sign = -1.0 if node.op.kind == "rsub" else 1.0
+    shift = -1.0 if node.op.kind == "sub" else 1.0
+    return _Centre(sign * np.eye(size), shift * value, np.zeros((size, size)), radius)
+
+
+def _reciprocal(node: Node, value: Array, radius: Array) -> tuple[Array, Array]:
+    """Enclose ``1/c`` for ``|c - value| <= radius``; the centre keeps a relative error of 2**-53.
+
+    That error is part of what :mod:`paramrob.bounds.rounding` charges for every weight.
+    """
+    if (np.abs(value) <= radius).any():
+        raise BackendError(
+            f"node {node.name!r} divides by a constant whose perturbation reaches 0; "
+            "leave that layer out of the perturbation"
+        )
+    with np.errstate(over="ignore"):
+        centre = 1.0 / value
+        reach = radius / (np.abs(value) * np.nextafter(np.abs(value) - radius, 0.0))
+    return centre, np.where(radius == 0, 0.0, reach * (1 + 2.0**-48))
+
+
+def affine_nodes(network: Network) -> Iterator[Node]:
+    """Yield the nodes with parameters in the order of the chain's affine layers."""
+    return (n for n in network.nodes if node_parameters(n.op))

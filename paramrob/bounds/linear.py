@@ -1,0 +1,308 @@
+"""Backward linear bounds (CROWN) on reference and uncertain network together.
+
+A pass starts from a row ``a_z z + a_e e`` on some affine layer's result, where ``z`` is the
+reference's value and ``z + e`` the uncertain network's, and walks back to the input, keeping
+``row >= A_h h + A_d d + c`` with ``h`` the reference's activations and ``h + d`` the uncertain
+ones. Parameters are eliminated in closed form: a coefficient row ``a_e`` meets the slack
+``|s| <= R |h + d| + r``, which costs ``|a_e| R |h + d| + |a_e| r``; where ``h + d >= 0`` that is
+linear and nothing is lost, elsewhere ``|t|`` is replaced by its chord.
+
+CROWN: Zhang et al., *Efficient neural network robustness certification*, NeurIPS 2018.
+Multipliers on splits: Wang et al., *Beta-CROWN*, NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paramrob.bounds.chain import Chain
+from paramrob.bounds.elementary import SIGMOID_ERROR
+from paramrob.bounds.relaxations import SMOOTH, TINY, Ranges, Relaxation, Relaxed, relax
+from paramrob.bounds.rounding import Magnitudes
+from paramrob.errors import SoundnessError
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A batch of input boxes, ``(batch, in)`` each, with what has been split below them.
+
+    ``cuts`` is ``(batch, 4, neurons)`` over all hidden neurons in order: ``z >=``, ``z <=``,
+    ``z + e >=``, ``z + e <=``; infinite where nothing is cut. ``None``: no cut anywhere.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    cuts: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Forms:
+    """``row >= a . x + c`` for every input of the box; ``a`` is ``(batch, rows, in)``."""
+
+    a: Tensor
+    c: Tensor
+
+    def least(self, boxes: Boxes) -> Tensor:
+        """Return the least value over each box, ``(batch, rows)``; NaN counts as no bound."""
+        a = self.a
+        total = self.c + (a.clamp(min=0) @ boxes.lower.unsqueeze(-1)).squeeze(-1)
+        total = total + (a.clamp(max=0) @ boxes.upper.unsqueeze(-1)).squeeze(-1)
+        return trusted(total)
+
+
+@dataclass(frozen=True)
+class Chord:
+    """``|t| <= slope t + intercept`` for a layer's uncertain input ``t``; ``(batch, in)``."""
+
+    slope: Tensor
+    intercept: Tensor
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a batch of boxes: relaxations of all hidden layers, chords, feasibility."""
+
+    boxes: Boxes
+    relaxations: tuple[Relaxation, ...]
+    chords: tuple[Chord | None, ...]
+    feasible: Tensor
+
+
+def trusted(lower: Tensor) -> Tensor:
+    """Return a lower bound with everything that is not finite (overflow, NaN) made no bound."""
+    return torch.where(torch.isfinite(lower), lower, -INF)
+
+
+def chord_of_absolute(lower: Tensor, upper: Tensor) -> Chord:
+    """Return the chord of ``|t|`` on ``[lower, upper]``."""
+    slope = (upper.abs() - lower.abs()) / (upper - lower).clamp(min=TINY)
+    slope = slope.clamp(-1, 1)
+    return Chord(slope, torch.maximum(lower.abs() - slope * lower, upper.abs() - slope * upper))
+
+
+class BoundPass:
+    """The bound pass of one chain on one domain."""
+
+    def __init__(self, chain: Chain, magnitudes: Magnitudes) -> None:
+        self.chain = chain
+        self.charges = magnitudes
+        self._offsets = [layer.has_offset() for layer in chain.layers]
+        widths = [layer.weight.shape[0] for layer in chain.layers[:-1]]
+        self.starts = [sum(widths[:k]) for k in range(len(widths) + 1)]
+
+    @property
+    def hidden(self) -> int:
+        """How many hidden neurons there are."""
+        return self.starts[-1]
+
+    def analyse(self, boxes: Boxes) -> Analysis:
+        """Bound every hidden neuron on every box.
+
+        Raises:
+            SoundnessError: two proved bounds of an uncut box contradict each other.
+        """
+        chords: list[Chord | None] = [self._input_chord(boxes)]
+        relaxations: list[Relaxation] = []
+        relaxed: list[Relaxed] = []
+        feasible = torch.ones(boxes.lower.shape[0], dtype=torch.bool, device=boxes.lower.device)
+        for k, activation in enumerate(self.chain.activations):
+            zl, zu, el, eu = self._neurons(k, boxes, relaxed, chords)
+            ranges, good = self._cut(k, zl, zu, el, eu, boxes.cuts)
+            if boxes.cuts is None and not bool(good.all()):
+                raise SoundnessError(f"hidden layer {k}: proved bounds contradict each other")
+            feasible &= good
+            relaxation = relax(activation, ranges)
+            relaxations.append(relaxation)
+            relaxed.append(relaxation.at())
+            chords.append(self._hidden_chord(activation.kind, activation.slope, ranges))
+        return Analysis(boxes, tuple(relaxations), tuple(chords), feasible)
+
+    def rows(
+        self,
+        analysis: Analysis,
+        on_z: Tensor,
+        on_e: Tensor,
+        relaxed: Sequence[Relaxed] | None = None,
+        multipliers: Tensor | None = None,
+        seen: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Forms:
+        """Bound rows over the last layer from below.
+
+        Args:
+            analysis: of the boxes.
+            on_z: ``(batch, rows, out)`` coefficients on the reference's result.
+            on_e: the same on the deviation.
+            relaxed: relaxations to use instead of the heuristic ones.
+            multipliers: ``(batch, 4, hidden)`` nonnegative multipliers on the cuts.
+            seen: if given, receives ``(on_h, on_d)`` of each hidden layer, last layer first.
+        """
+        relaxed = relaxed or [r.at() for r in analysis.relaxations]
+        last = len(self.chain.layers) - 1
+        return self._backward(
+            last, on_z, on_e, analysis.boxes, relaxed, analysis.chords, multipliers, seen
+        )
+
+    def _neurons(
+        self,
+        k: int,
+        boxes: Boxes,
+        relaxed: Sequence[Relaxed],
+        chords: Sequence[Chord | None],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if k == 0:
+            return self._first(boxes, chords[0])
+        size = self.chain.layers[k].weight.shape[0]
+        eye = torch.eye(size, dtype=boxes.lower.dtype, device=boxes.lower.device)
+        zero = torch.zeros_like(eye)
+        batch = boxes.lower.shape[0]
+        on_z = torch.cat([eye, -eye, zero, zero]).expand(batch, -1, -1)
+        on_e = torch.cat([zero, zero, eye, -eye]).expand(batch, -1, -1)
+        least = self._backward(k, on_z, on_e, boxes, relaxed, chords).least(boxes)
+        zl, zu, el, eu = least.reshape(batch, 4, size).unbind(1)
+        return zl, -zu, el, -eu
+
+    def _first(self, boxes: Boxes, chord: Chord | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bound the first layer directly: centre and radius, coordinate by coordinate."""
+        layer, charge = self.chain.layers[0], self.charges.layers[0]
+        middle = (boxes.lower + boxes.upper) / 2
+        half = torch.maximum(boxes.upper - middle, middle - boxes.lower)
+        pad = charge.factor * (charge.z + charge.e) + charge.tiny
+        centre = middle @ layer.weight.T + layer.bias
+        reach = half @ layer.weight.abs().T + pad
+        largest = torch.maximum(boxes.lower.abs(), boxes.upper.abs())
+        moved = layer.bias_offset.expand_as(centre)
+        slack = largest @ layer.weight_radius.T + layer.bias_radius + pad
+        if self._offsets[0]:
+            moved = moved + middle @ layer.weight_offset.T
+            slack = slack + half @ layer.weight_offset.abs().T
+        lower, low = trusted(centre - reach), trusted(moved - slack)
+        return lower, -trusted(-centre - reach), low, -trusted(-moved - slack)
+
+    def _cut(
+        self, k: int, zl: Tensor, zu: Tensor, el: Tensor, eu: Tensor, cuts: Tensor | None
+    ) -> tuple[Ranges, Tensor]:
+        """Intersect with the cuts and carry what they say from one range to the others."""
+        pad = self.charges.layers[k].factor * self.charges.layers[k].q
+        pl, pu = zl + el - pad, zu + eu + pad
+        if cuts is not None:
+            a, b, c, d = cuts[:, :, self.starts[k] : self.starts[k + 1]].unbind(1)
+            zl, zu = torch.maximum(zl, a), torch.minimum(zu, b)
+            pl, pu = torch.maximum(pl, c), torch.minimum(pu, d)
+            for _ in range(2):
+                el, eu = torch.maximum(el, pl - zu - pad), torch.minimum(eu, pu - zl + pad)
+                zl, zu = torch.maximum(zl, pl - eu - pad), torch.minimum(zu, pu - el + pad)
+                pl, pu = torch.maximum(pl, zl + el - pad), torch.minimum(pu, zu + eu + pad)
+        good = ((zl <= zu) & (el <= eu) & (pl <= pu)).all(dim=1)
+        unbounded = torch.isinf(zl) | torch.isinf(zu) | torch.isinf(el) | torch.isinf(eu)
+        return Ranges(zl, zu, el, eu, pl, pu), good | unbounded.any(dim=1)
+
+    def _input_chord(self, boxes: Boxes) -> Chord | None:
+        if bool((boxes.lower >= 0).all()):
+            return None
+        return chord_of_absolute(boxes.lower, boxes.upper)
+
+    def _hidden_chord(self, kind: str, slope: float, ranges: Ranges) -> Chord | None:
+        if kind in ("relu", "sigmoid"):
+            return None
+        if kind == "tanh":
+            value = SMOOTH["tanh"].value
+            room = 4 * SIGMOID_ERROR
+            return chord_of_absolute(value(ranges.pl) - room, value(ranges.pu) + room)
+        if kind == "leaky_relu":
+            return chord_of_absolute(
+                torch.where(ranges.pl > 0, ranges.pl, slope * ranges.pl),
+                torch.where(ranges.pu > 0, ranges.pu, slope * ranges.pu),
+            )
+        return chord_of_absolute(ranges.pl, ranges.pu)
+
+    def _backward(
+        self,
+        k: int,
+        on_z: Tensor,
+        on_e: Tensor,
+        boxes: Boxes,
+        relaxed: Sequence[Relaxed],
+        chords: Sequence[Chord | None],
+        multipliers: Tensor | None = None,
+        seen: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Forms:
+        c = torch.zeros(on_z.shape[:-1], dtype=on_z.dtype, device=on_z.device)
+        while True:
+            on_h, on_d, c = self._affine(k, on_z, on_e, c, chords[k])
+            if k == 0:
+                # At the input both networks see the same x: d = 0, and |x| met its chord.
+                c = c - self.charges.layers[0].factor * (on_h.abs() @ self.charges.inputs)
+                return Forms(on_h, c - self.charges.layers[0].tiny)
+            k -= 1
+            if seen is not None:
+                seen.append((on_h, on_d))
+            on_z, on_e, c = self._activation(k, on_h, on_d, c, relaxed[k])
+            if multipliers is not None and boxes.cuts is not None:
+                on_z, on_e, c = self._lagrange(k, on_z, on_e, c, boxes.cuts, multipliers)
+
+    def _affine(
+        self, k: int, on_z: Tensor, on_e: Tensor, c: Tensor, chord: Chord | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Step from ``(z, e)`` of layer ``k`` to the ``(h, d)`` that it reads."""
+        layer = self.chain.layers[k]
+        size = on_e.abs()
+        c = c + on_z @ layer.bias - size @ layer.bias_radius
+        c = c - self.charges.layers[k].affine(on_z, on_e)
+        slack = size @ layer.weight_radius
+        if chord is not None:
+            c = c - (slack * chord.intercept.unsqueeze(1)).sum(-1)
+            slack = slack * chord.slope.unsqueeze(1)
+        on_h = on_z @ layer.weight - slack
+        if self._offsets[k]:
+            offset = on_e @ layer.weight_offset
+            on_h = on_h + offset
+            c = c + on_e @ layer.bias_offset
+            slack = slack - offset
+        if k == 0:
+            return on_h, slack, c
+        return on_h, on_e @ layer.weight - slack, c
+
+    def _activation(
+        self, k: int, on_h: Tensor, on_d: Tensor, c: Tensor, r: Relaxed
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        c = c - self.charges.layers[k].activation(on_h, on_d)
+        up_h, up_d = on_h.clamp(min=0), on_d.clamp(min=0)
+        down_h, down_d = on_h - up_h, on_d - up_d
+
+        def row(t: Tensor) -> Tensor:
+            return t.unsqueeze(1)
+
+        on_z = up_h * row(r.h_low.slope) + down_h * row(r.h_high.slope)
+        on_z = on_z + up_d * row(r.d_low.z) + down_d * row(r.d_high.z)
+        on_e = up_d * row(r.d_low.e) + down_d * row(r.d_high.e)
+        for part, intercept in (
+            (up_h, r.h_low.intercept),
+            (down_h, r.h_high.intercept),
+            (up_d, r.d_low.intercept),
+            (down_d, r.d_high.intercept),
+        ):
+            c = c + (part @ intercept.unsqueeze(-1)).squeeze(-1)
+        return on_z, on_e, c
+
+    def _lagrange(
+        self, k: int, on_z: Tensor, on_e: Tensor, c: Tensor, cuts: Tensor, multipliers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add ``-b (z - low) - b (high - z)`` for every cut: not positive where the cuts hold."""
+        here = slice(self.starts[k], self.starts[k + 1])
+        values = cuts[:, :, here]
+        cut = torch.isfinite(values)
+        b = torch.where(cut, multipliers[:, :, here].clamp(min=0), 0.0)
+        constant = b * torch.where(cut, values, 0.0)
+        sign = constant[:, 0] - constant[:, 1] + constant[:, 2] - constant[:, 3]
+        on_p = b[:, 3] - b[:, 2]
+        charge = self.charges.layers[k]
+        cost = charge.factor * (b.sum(1) @ (charge.z + charge.e + charge.q)) + charge.tiny
+        on_z = on_z + (b[:, 1] - b[:, 0] + on_p).unsqueeze(1)
+        on_e = on_e + on_p.unsqueeze(1)
+        return on_z, on_e, c + (sign.sum(-1) - cost).unsqueeze(1)
