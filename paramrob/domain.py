@@ -13,7 +13,6 @@ from paramrob.errors import InputError
 from paramrob.exact import float_above, float_below
 from paramrob.models.network import Array
 
-
 _ENDS = (float_below, float_above)
 
 

@@ -74,6 +74,11 @@ def _read(model: onnx.ModelProto, folder: Path | None) -> Network:
             f"the model uses opset {opset}, whose operators broadcast in another way; convert it "
             "with onnx.version_converter.convert_version(model, 13)"
         )
+    if opset > (known := onnx.defs.onnx_opset_version()):
+        raise ModelError(
+            f"the model uses opset {opset}, the installed onnx knows up to {known}; update onnx, "
+            f"or export with opset {known}"
+        )
     used = {tensor for i in live for tensor in graph.node[i].input} | {graph.output[0].name}
     translator = Translator(opset, used, _initialisers(graph, used, storage))
     name, dims, elem_type = _input(graph)

@@ -214,16 +214,17 @@ class Translator:
             RefusedError: the tensor is in use under another layout; two parameters would let
                 one stored number take two values.
         """
-        seen = self._layouts.setdefault(constant.root, constant)
-        if not seen.same_as(constant):
+        seen = self._layouts.get(constant.root)
+        if seen is None:
+            value = constant.value.astype(np.float64)
+            self._parameters[constant.root] = Parameter(constant.root, value, constant.stored)
+            self._layouts[constant.root] = constant
+        elif not seen.same_as(constant):
             raise RefusedError(
                 f"uses {constant.root!r} transposed, reshaped or cast in another way than an "
                 "earlier node does; use it in one way, or store a second tensor where the two "
                 "may differ"
             )
-        if constant.root not in self._parameters:
-            value = constant.value.astype(np.float64)
-            self._parameters[constant.root] = Parameter(constant.root, value, constant.stored)
         return constant.root
 
     def _gemm(self, node: onnx.NodeProto, name: str, value: Value) -> Value:
