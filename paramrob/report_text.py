@@ -32,9 +32,9 @@ _VERDICTS = {
 }
 _BRACKETS = {
     "epsilon": "largest change of the {output}",
-    "sigma": "least lead that keeps every label",
-    "sigma_above": "distance above the level within which labels flip",
-    "sigma_below": "distance below the level within which labels flip",
+    "sigma": "farthest flip: lead of the best logit",
+    "sigma_above": "farthest flip above the level",
+    "sigma_below": "farthest flip below the level",
     "delta": "largest delta that keeps the property",
 }
 
@@ -125,7 +125,7 @@ def question(request: Request) -> str:
         return f"how far can the {_measured(output)} move, {where} and {moved}?"
     if asked.quantity == "sigma":
         return f"how far from the decision boundary can a label flip, {where} and {moved}?"
-    return f"up to which delta is it true that {holds.replace('does ', '', 1)}, {where}?"
+    return f"up to which delta {holds}, {where}?"
 
 
 def _property_words(asked: Property, problem: Problem) -> str:
