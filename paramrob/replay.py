@@ -315,7 +315,7 @@ def _checked_parameters(
             low, high = interval.exact(outside)
             raise ReplayError(
                 f"parameter {name!r}, value {outside} is {float(array.flat[outside])!r}, outside "
-                f"its interval [{float(low)!r}, {float(high)!r}] by more than nothing"
+                f"its exact interval, about [{float(low)!r}, {float(high)!r}]"
             )
         chosen[name] = array
     return chosen
