@@ -42,7 +42,7 @@ Layers = tuple[tuple[Array, Array], ...]
 class Case:
     """One problem: a network with one logit, a box of inputs (``[0, 1]^n``), and a ``delta``.
 
-    Hidden units are ReLU or, where ``relu`` is false, linear.
+    Hidden units are ReLU or, where ``relu`` is false, linear. ``gap`` is the width to reach.
     """
 
     origin: str
@@ -50,6 +50,7 @@ class Case:
     delta: Fraction
     box: Box | None = None
     relu: bool = True
+    gap: float = 1e-3
 
     @property
     def architecture(self) -> str:
@@ -147,11 +148,12 @@ def case_study_cases() -> list[Case]:
     cats = Box((Fraction("6.3"), Fraction("2.0")), (Fraction("20.5"), Fraction("3.9")))
     athletes = Box((Fraction("1.21"), Fraction(31)), (Fraction("2.18"), Fraction(170)))
     layers = read_layers(CASE_STUDIES / "cats" / "model.pt")
-    found = [Case("cats", layers, Fraction(d), cats) for d in ("0.005", "0.01")]
+    found = [Case("cats", layers, Fraction(d), cats, gap=1e-6) for d in ("0.005", "0.01")]
     for kind in ("relu", "linear"):
         layers = read_layers(CASE_STUDIES / "athletes" / f"{kind}.pt")
         for d in ("0.001", "0.005", "0.01"):
-            found.append(Case(f"athletes-{kind}", layers, Fraction(d), athletes, kind == "relu"))
+            relu = kind == "relu"
+            found.append(Case(f"athletes-{kind}", layers, Fraction(d), athletes, relu, 1e-6))
     return found
 
 
