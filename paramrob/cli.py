@@ -176,6 +176,8 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
     from paramrob.witnesses import save_reported
 
     saved = save_reported(request, outcome, options["witness_file"])
+    if options["witness_file"] and saved is None and not options["quiet"]:
+        _say(f"no counterexample, so {options['witness_file']} was not written")
     json_file = options["json_file"]
     if json_file is not None:
         text = json_text(as_json(request, outcome, saved))

@@ -146,7 +146,7 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
 
 def json_text(report: dict[str, Any]) -> str:
     """Return the object as text; floats are shortest round-trip decimals."""
-    return json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+    return json.dumps(report, indent=2, allow_nan=False)
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from small_models import bare_model, classifier_model, named_model, scaled_model
 
 from paramrob.models.model import Model
 from paramrob.report import (
@@ -25,6 +24,7 @@ from paramrob.report_text import print_report, question
 from paramrob.requests.build import Asked, Request, build
 from paramrob.solve import Accuracy, PointsOutcome
 from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
+from tests.small_models import bare_model, classifier_model, named_model, scaled_model
 
 SECTION_8 = [
     "schema",

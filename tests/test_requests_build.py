@@ -4,11 +4,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from small_models import bare_model, classifier_model, named_model, scaled_model
 
 from paramrob.domain import Box, Point
 from paramrob.errors import InputError
 from paramrob.requests.build import Asked, build
+from tests.small_models import bare_model, classifier_model, named_model, scaled_model
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import bare_model, named_model, scaled_model
 
 from paramrob.domain import Box
 from paramrob.errors import InputError
@@ -17,6 +16,7 @@ from paramrob.requests.domains import (
     parse_domain,
     parse_points,
 )
+from tests.small_models import bare_model, named_model, scaled_model
 
 CATS = Box((Fraction("6.3"), Fraction(2)), (Fraction("20.5"), Fraction("3.9")))
 

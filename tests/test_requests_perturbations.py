@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import scaled_model
 
 from paramrob.errors import InputError
 from paramrob.models.network import Dense, Input, Network, Node, Parameter
 from paramrob.requests.perturbations import from_table, uniform
+from tests.small_models import scaled_model
 
 NETWORK = scaled_model().network
 

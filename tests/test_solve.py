@@ -10,7 +10,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from small_models import bare_model, classifier_model, named_model
 
 from paramrob import engine
 from paramrob.domain import Point
@@ -29,6 +28,7 @@ from paramrob.solve import (
     solve,
 )
 from paramrob.verdict import Bracket, Outcome, Verdict, Witness
+from tests.small_models import bare_model, classifier_model, named_model
 
 Decide = Callable[[Problem, Settings], Outcome]
 Estimate = Callable[[Problem, Quantity, Settings], Outcome]

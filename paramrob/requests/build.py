@@ -52,6 +52,8 @@ class Asked:
     property_name: str | None = None
 
     def __post_init__(self) -> None:
+        if self.quantity not in (None, "epsilon", "sigma", "delta"):
+            raise InputError(f"no quantity {self.quantity!r}; choose epsilon, sigma or delta")
         self._check_perturbation()
         if self.at is not None and (self.domain is not None or self.domain_from is not None):
             raise InputError("--at asks about points, --domain about a box; give one of them")
