@@ -3,7 +3,7 @@
 At one input, the logits of a network with one hidden layer whose parameters move by at most
 ``delta`` fill an interval: the hidden units move independently, each within an interval that a
 monotone activation maps end to end, and each output weight meets one of them only. Over a box of
-inputs this module searches those exact ends densely and zooms in on the best cells. What it finds
+inputs this module searches those exact ends densely and zooms in on the best. What it finds
 is attained, up to rounding; that nothing larger exists it does not prove.
 
 Nothing here imports paramrob: it is what the tests compare paramrob with.
@@ -71,46 +71,61 @@ def sigmoid(z: Array) -> Array:
 
 
 def search(
-    measure: Measure,
-    lower: Array,
-    upper: Array,
-    *,
-    cells: int = 600,
-    keep: int = 8,
-    zooms: int = 34,
+    measure: Measure, lower: Array, upper: Array, *, slices: int = 240, keep: int = 4
 ) -> tuple[float, Array]:
-    """Maximise over a two-dimensional box: a grid, then finer grids around its best points.
+    """Maximise over a two-dimensional box, slice by slice.
 
-    Each grid's step is half the last one's, but it reaches twenty of its own steps: where the
-    best point lies on the curve that bounds the inputs with a flip, the search must be able to
-    slide along it.
+    Along each slice parallel to an axis a dense grid is followed by finer grids around its best
+    point, which also finds the border of the inputs with a flip; over the slices the same is
+    done around the best of them. Both axes are tried.
 
     Args:
-        measure: values ``(batch,)`` of points ``(batch, 2)``.
+        measure: values ``(batch,)`` of points ``(batch, 2)``, ``-inf`` outside a feasible set.
         lower: the box's lower corner ``(2,)``.
         upper: its upper corner.
-        cells: how many cells a side of the first grid has.
-        keep: around how many of the best points the search goes on.
-        zooms: how often.
+        slices: how many slices the search starts from.
+        keep: around how many of the best slices it goes on.
 
     Returns:
         The largest value found, ``-inf`` if none is finite, and where.
     """
-    best = _grid(lower, upper, cells)
-    values = measure(best)
-    step = (upper - lower) / cells
-    for _ in range(zooms):
-        best = best[np.argsort(values)[-keep:]]
-        step = step / 2
-        reach = 20 * step
-        grids = [
-            _grid(np.maximum(p - reach, lower), np.minimum(p + reach, upper), 40) for p in best
-        ]
-        best = np.concatenate([best, *grids])
-        values = measure(best)
-    return float(values.max()), np.asarray(best[values.argmax()])
+    best, at = -np.inf, lower
+    for axis in (0, 1):
+        low, high = lower[1 - axis], upper[1 - axis]
+        places, step = np.linspace(low, high, slices + 1), (high - low) / slices
+        for _ in range(10):
+            points, values = _slice_maxima(measure, axis, places, (lower[axis], upper[axis]))
+            if values.max() > best:
+                best, at = float(values.max()), points[values.argmax()]
+            around = places[np.argsort(values)[-keep:]][:, None]
+            places = np.clip((around + step * np.linspace(-1, 1, 21)).ravel(), low, high)
+            step /= 10
+    return best, np.asarray(at)
 
 
-def _grid(lower: Array, upper: Array, cells: int) -> Array:
-    axes = [np.linspace(a, b, cells + 1) for a, b in zip(lower, upper, strict=True)]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1)
+def _slice_maxima(
+    measure: Measure, axis: int, places: Array, ends: tuple[float, float], cells: int = 600
+) -> tuple[Array, Array]:
+    """Return the best point ``(slices, 2)`` of each slice and its value ``(slices,)``.
+
+    A slice runs along ``axis`` between ``ends``, the other coordinate fixed to its place.
+    """
+    row = np.arange(len(places))
+    centre = np.full(len(places), (ends[0] + ends[1]) / 2)
+    half, offsets = (ends[1] - ends[0]) / 2, np.linspace(-1, 1, cells + 1)
+    points, values = np.full((len(places), 2), ends[0]), np.full(len(places), -np.inf)
+    for _ in range(12):
+        grid = np.empty((len(places), len(offsets), 2))
+        grid[..., axis] = np.clip(centre[:, None] + half * offsets, *ends)
+        grid[..., 1 - axis] = places[:, None]
+        found = measure(grid.reshape(-1, 2)).reshape(len(places), -1)
+        index = found.argmax(axis=1)
+        better = found[row, index] > values
+        values = np.where(better, found[row, index], values)
+        points = np.where(better[:, None], grid[row, index], points)
+        centre, half, offsets = (
+            points[:, axis],
+            half * 2 / (len(offsets) - 1),
+            np.linspace(-1, 1, 21),
+        )
+    return points, values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import textwrap
 import tomllib
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +133,27 @@ def test_the_readme_of_cats_shows_the_reference_values() -> None:
             assert f"{entry['value']:.7f}" in text
 
 
+def test_the_snippet_in_the_readme_of_cats_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    blocks = (CATS / "README.md").read_text().split("\n\n")
+    code = next(i for i, block in enumerate(blocks) if "from math import" in block)
+    exec(textwrap.dedent(blocks[code]), {})
+    printed = [[float(v) for v in line.split()] for line in capsys.readouterr().out.splitlines()]
+    said = [[float(v) for v in line.split()] for line in blocks[code + 2].splitlines()]
+    assert printed == [pytest.approx(line, rel=1e-12) for line in said]
+
+
+def test_the_readme_of_athletes_shows_the_reference_values() -> None:
+    text = (ATHLETES / "README.md").read_text()
+    for kind, deltas in read_json(ATHLETES / "expected.json").items():
+        for delta, entry in deltas.items():
+            row = next(
+                line for line in text.splitlines() if line.startswith(f"| {kind} | {delta} |")
+            )
+            assert all(f"{found['value']:.6f}" in row for found in entry.values())
+
+
 @pytest.mark.parametrize("kind", reference.KINDS)
 def test_the_athletes_networks_are_not_degenerate(kind: str) -> None:
     net = reference.network(kind)
@@ -179,10 +201,10 @@ def test_the_dense_search_is_what_the_file_says() -> None:
 def test_the_dense_search_finds_a_constrained_maximum() -> None:
     def measure(x: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
         inside = x[:, 0] ** 2 + x[:, 1] ** 2 <= 1
-        return np.where(inside, x[:, 0] + 0.3 * x[:, 1], -np.inf)
+        return np.where(inside, x[:, 0] + 0.01 * x[:, 1], -np.inf)
 
     value, at = search(measure, np.array([-2.0, -2.0]), np.array([2.0, 2.0]))
-    assert value == pytest.approx(math.hypot(1, 0.3), abs=1e-8)
+    assert value == pytest.approx(math.hypot(1, 0.01), abs=1e-12)
     assert at[0] ** 2 + at[1] ** 2 <= 1
 
 
