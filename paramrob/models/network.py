@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -112,9 +112,9 @@ class Parameter:
         object.__setattr__(self, "value", value)
 
 
-def _is_exact(given: npt.NDArray[np.generic], value: Array) -> bool:
+def _is_exact(given: npt.NDArray[Any], value: Array) -> bool:
     if given.dtype.kind in "iu":  # numpy would round both sides before comparing them
-        return bool((np.abs(value) <= 2.0**53).all())
+        return bool(((given <= 2**53) & (given >= -(2**53))).all())
     return bool((np.isnan(value) | np.equal(value, given)).all())
 
 
@@ -236,7 +236,7 @@ class Network:
         x = np.asarray(x, dtype=np.float64)
         seen = {self._nodes[0].name: x.reshape(x.shape[0], *self.input_shape)}
         for node in self._nodes[1:]:
-            seen[node.name] = _apply(node, seen[node.inputs[0]], values)
+            seen[node.name] = apply_node(node, seen[node.inputs[0]], values)
         return seen[self._nodes[-1].name]
 
     def _check(self) -> None:
@@ -320,7 +320,8 @@ def _broadcasts(constant: Shape, to: Shape) -> bool:
         return False
 
 
-def _apply(node: Node, h: Array, values: Mapping[str, Array]) -> Array:
+def apply_node(node: Node, h: Array, values: Mapping[str, Array]) -> Array:
+    """Return one node's result in float64 from its input ``h`` ``(batch, ...)``."""
     op = node.op
     if isinstance(op, Dense):
         y: Array = h @ values[op.weight].T
