@@ -70,7 +70,7 @@ def print_report(
         text = "shared parameters were relaxed: proofs hold, but an open answer may stay open"
         rows.append(("note", Text(text)))
     rows.append(("engine", Text(_engine(outcome, verbose))))
-    console.print(_grid(rows))
+    _print(console, _grid(rows))
 
 
 def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> None:
@@ -91,7 +91,18 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
         rows.append(("because", Text(replayed.reason)))
     if replayed.witness is not None:
         rows += _witness_rows(model, replayed.witness)
-    console.print(_grid(rows))
+    _print(console, _grid(rows))
+
+
+def _print(console: Console, table: Table) -> None:
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    # Cells are padded with spaces, which only get in the way of a file or a diff.
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    console.out("\n".join(lines), highlight=False)
 
 
 def _grid(rows: Iterable[tuple[str, RenderableType]]) -> Table:

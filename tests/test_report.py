@@ -235,6 +235,7 @@ def test_the_text_of_a_check() -> None:
     text = text_of(request_for(), refuted(), witness_file="w.npz")
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
+    assert text == "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     flat = squeezed(text)
     for said in (
         "does the label stay the same, for every input of the box and every parameter vector",
