@@ -111,6 +111,7 @@ class Translator:
 
         Raises:
             UnsupportedOperatorError: naming node and operator.
+            ModelError: the node's attributes do not fit its operands.
         """
         try:
             self._check_version(node)
@@ -120,6 +121,11 @@ class Translator:
                 self._constants[node.output[0]] = self._fold(node)
         except RefusedError as reason:
             raise UnsupportedOperatorError(f"node {name!r} ({node.op_type}): {reason}") from None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # The checker passes some attributes that fit no tensor, e.g. a bad permutation.
+            raise ModelError(
+                f"node {name!r} ({node.op_type}) cannot be read ({error}); export the model again"
+            ) from error
 
     def network(self, output: str) -> Network:
         """Return the network whose output is the tensor ``output``.

@@ -362,6 +362,15 @@ def test_computing_on_constants_is_refused() -> None:
         read_onnx(build(nodes, {"w": W}))
 
 
+def test_attributes_that_fit_nothing_are_refused() -> None:
+    transpose = node("Transpose", ["w"], ["t"], name="bad")
+    empty = helper.make_attribute("perm", [], attr_type=onnx.AttributeProto.INTS)
+    transpose.attribute.append(empty)
+    model = build([transpose, node("MatMul", ["x", "t"], ["y"])], {"w": SQUARE})
+    with pytest.raises(ModelError, match=r"'bad' \(Transpose\) cannot be read"):
+        read_onnx(model)
+
+
 def test_dividing_by_zero_is_refused() -> None:
     with pytest.raises(ModelError, match="divides by zero"):
         read_onnx(build([node("Div", ["x", "c"], ["y"])], {"c": np.array([1.0, 0.0, 1.0, 1.0])}))
