@@ -26,6 +26,7 @@ import pyscipopt
 import torch
 from threadpoolctl import threadpool_limits
 
+import paramrob
 from benchmarks import scip
 from benchmarks.networks import Case, cases
 from benchmarks.sampling import Sampled, sample
@@ -149,7 +150,7 @@ def _median(run: Callable[[], T], options: argparse.Namespace) -> tuple[T, float
 
 def _setting(options: argparse.Namespace) -> str:
     return (
-        f"paramrob {version('paramrob')}, SCIP {pyscipopt.Model().version()} (PySCIPOpt "
+        f"paramrob {paramrob.__version__}, SCIP {pyscipopt.Model().version()} (PySCIPOpt "
         f"{version('PySCIPOpt')}), Python {platform.python_version()}, {platform.machine()}; "
         f"one thread each, median of {options.repeat}, time limit {options.time_limit:g} s."
     )
