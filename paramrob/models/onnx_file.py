@@ -54,9 +54,9 @@ def read_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> Network:
         why = error.strerror or str(error)
         raise ModelError(f"cannot read {path}: {why}; give the path of an .onnx file") from error
     except DecodeError as error:
-        raise ModelError(f"{path} is no ONNX model, or is cut off; {_AGAIN}") from error
+        raise ModelError(f"no ONNX model, or cut off; {_AGAIN}") from error
     if not model.graph.node:
-        raise ModelError(f"{path} is no ONNX model, or is empty; {_AGAIN}")
+        raise ModelError(f"no ONNX model, or an empty one; {_AGAIN}")
     return _read(model, path.parent)
 
 
