@@ -144,7 +144,7 @@ class Translator:
         newest = NEWEST_VERSION.get(node.op_type)
         if newest is None:
             raise RefusedError(
-                "is not supported; export the model for inference with the operators "
+                "this operator is not supported; export the model for inference with "
                 + ", ".join(sorted(NEWEST_VERSION))
             )
         version = onnx.defs.get_schema(node.op_type, self._opset, "").since_version
