@@ -314,13 +314,17 @@ def _outputs(model: Model, witness: Witness) -> RenderableType:
     for side, values, label in zip(sides, outputs, witness.labels, strict=True):
         name = label_name(model.output, label)
         said = "" if name is None else f"label {name}"
-        grid.add_row(Text(side), Text(_values(values)), Text(said))
+        grid.add_row(Text(side), Text(_values(values, model.output)), Text(said))
     return grid
 
 
-def _values(outputs: Sequence[Interval]) -> str:
+def _values(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
     digits = 10 if len(outputs) == 1 else 4
     texts = [nearest_text(middle(interval), digits) for interval in outputs[:_SHOWN_OUTPUTS]]
+    level = None if meaning.level is None else nearest_text(float(meaning.level), digits)
+    if len(outputs) == 1 and texts[0] == level:
+        # Rounded, it would stand on the boundary that it may lie beside.
+        texts = [repr(middle(outputs[0]))]
     more = len(outputs) - _SHOWN_OUTPUTS
     return " ".join(texts) + (f" and {more} more" if more > 0 else "")
 

@@ -48,7 +48,7 @@ class Interval:
             raise SoundnessError(f"an enclosure from {self.lower!r} to {self.upper!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Witness:
     """A counterexample: one input and one parameter vector, in float64.
 

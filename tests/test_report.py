@@ -314,6 +314,14 @@ def test_a_box_by_layers_in_plain_words() -> None:
     assert as_json(request, Outcome(Verdict.ROBUST))["perturbation"]["kind"] == "layers"
 
 
+def test_an_output_beside_the_level_is_not_rounded_onto_it() -> None:
+    beside = replace(
+        witness(), perturbed_output=(Interval(0.5000000000000001, 0.5000000000000001),)
+    )
+    text = text_of(request_for(), replace(refuted(), witness=beside))
+    assert "0.5000000000000001" in text
+
+
 def test_many_inputs_are_not_all_listed() -> None:
     request = request_for(at="6.3,2.0")
     wide = Witness(np.arange(64.0), {}, (Interval(0, 0),), (Interval(1, 1),), replayed=True)
