@@ -8,7 +8,6 @@ neural networks*, NeurIPS 2019). That is exact for a layer whose parameters are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,6 @@ from paramrob.models.network import (
     Node,
     Reshape,
     Softmax,
-    node_parameters,
 )
 from paramrob.perturbation import ParameterInterval, Perturbation
 from paramrob.problem import Problem
@@ -61,12 +59,14 @@ class Affine:
 class Chain:
     """``layers[0], activations[0], layers[1], ..., layers[-1]``, then the link.
 
-    ``link`` turns the last layer's result into the confidence. ``exact`` is false where shared
-    parameters make the slack a relaxation.
+    ``sources`` names the uncertain network's node behind each layer (``None`` where an identity
+    was put in). ``link`` turns the last layer's result into the confidence. ``exact`` is false
+    where shared parameters make the slack a relaxation.
     """
 
     layers: tuple[Affine, ...]
     activations: tuple[Activation, ...]
+    sources: tuple[str | None, ...]
     link: Link
     exact: bool
 
@@ -101,24 +101,28 @@ def build_chain(problem: Problem, device: str = "cpu") -> Chain:
         raise BackendError("the two networks differ in architecture; they must match here")
     layers: list[Affine] = []
     activations: list[Activation] = []
+    sources: list[str | None] = []
     for (kind, node), (_, twin) in zip(operations, other, strict=True):
         if isinstance(kind, Activation):
             if len(layers) == len(activations):
                 layers.append(_identity_layer(problem.reference.input_size, layers, device))
+                sources.append(None)
             activations.append(kind)
             continue
         if len(layers) > len(activations):
             activations.append(IDENTITY)
         layers.append(_affine(problem, node, twin, device))
+        sources.append(twin.name)
     if len(layers) == len(activations):
         layers.append(_identity_layer(problem.reference.input_size, layers, device))
+        sources.append(None)
     uncertain = problem.uncertain
     shared = any(
         uncertain.network.is_shared(name)
         and uncertain.perturbation.interval(parameter).radius().any()
         for name, parameter in uncertain.network.parameters.items()
     )
-    return Chain(tuple(layers), tuple(activations), link, not shared)
+    return Chain(tuple(layers), tuple(activations), tuple(sources), link, not shared)
 
 
 def _split(network: Network, problem: Problem) -> tuple[Link, list[tuple[object, Node]]]:
@@ -233,8 +237,3 @@ def _reciprocal(node: Node, value: Array, radius: Array) -> tuple[Array, Array]:
         centre = 1.0 / value
         reach = radius / (np.abs(value) * np.nextafter(np.abs(value) - radius, 0.0))
     return centre, np.where(radius == 0, 0.0, reach * (1 + 2.0**-48))
-
-
-def affine_nodes(network: Network) -> Iterator[Node]:
-    """Yield the nodes with parameters in the order of the chain's affine layers."""
-    return (n for n in network.nodes if node_parameters(n.op))

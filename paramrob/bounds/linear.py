@@ -55,6 +55,11 @@ class Forms:
         total = total + (a.clamp(max=0) @ boxes.upper.unsqueeze(-1)).squeeze(-1)
         return trusted(total)
 
+    def most(self, boxes: Boxes) -> Tensor:
+        """Return the form's largest value over each box, ``(batch, rows)``, roughly."""
+        total = self.c + (self.a.clamp(min=0) @ boxes.upper.unsqueeze(-1)).squeeze(-1)
+        return total + (self.a.clamp(max=0) @ boxes.lower.unsqueeze(-1)).squeeze(-1)
+
 
 @dataclass(frozen=True)
 class Chord:

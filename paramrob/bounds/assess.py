@@ -1,0 +1,277 @@
+"""One batch of boxes: a proved bound, where to look for a witness, where to split next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from paramrob.bounds.ascent import Candidate, climb, push, repair, run
+from paramrob.bounds.linear import Analysis, BoundPass, Boxes, Chord, Forms
+from paramrob.bounds.optimise import Best, optimise
+from paramrob.bounds.relaxations import Choice, Line, Plane, Ranges, Relaxation
+from paramrob.bounds.targets import Flip, Rows, Target
+
+if TYPE_CHECKING:
+    from paramrob.bounds.branch import Goal
+
+INF = float("inf")
+FEW_INPUTS = 3
+"""Up to so many inputs, what the inputs cause is split on the inputs."""
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What one pass found out, ``(batch,)`` each.
+
+    ``split`` is an input's index, or the number of inputs plus ``kind * hidden + neuron`` with
+    kind 0 for the reference's value and 1 for the uncertain network's, or -1; ``at`` is where.
+    """
+
+    bound: Tensor
+    split: Tensor
+    at: Tensor
+    candidate: Candidate | None
+
+
+_GROUPS = (Ranges, Line, Plane, Choice, Relaxation, Chord, Boxes)
+
+
+def _pick(value: Any, index: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[index]
+    if isinstance(value, _GROUPS):
+        names = [f.name for f in fields(value)]
+        return replace(value, **{name: _pick(getattr(value, name), index) for name in names})
+    return value
+
+
+def part(analysis: Analysis, index: Tensor) -> Analysis:
+    """Return the analysis of some of the boxes."""
+    return Analysis(
+        _pick(analysis.boxes, index),
+        tuple(_pick(r, index) for r in analysis.relaxations),
+        tuple(_pick(c, index) for c in analysis.chords),
+        analysis.feasible[index],
+    )
+
+
+class Assessor:
+    """Bounds batches of boxes of one problem.
+
+    Args:
+        bound_pass: of the problem's chain.
+        lower: least inputs ``(in,)`` that a witness may have.
+        upper: largest ones.
+        steps: gradient steps spent on boxes that the heuristic bound leaves open.
+        batch: boxes split at a time.
+        seed: of the local searches.
+    """
+
+    def __init__(
+        self,
+        bound_pass: BoundPass,
+        lower: Tensor,
+        upper: Tensor,
+        steps: int,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.bound_pass = bound_pass
+        self.lower, self.upper = lower, upper
+        self.steps = steps
+        self.batch = batch
+        self._generator = torch.Generator().manual_seed(seed)
+        self._last: tuple[Boxes, Analysis] | None = None
+
+    def assess(
+        self, target: Target, boxes: Boxes, parent: Tensor, goal: Goal, attained: float
+    ) -> Assessed:
+        """Bound the target on each box (never above ``parent``) and choose its split."""
+        analysis = self._analyse(boxes)
+        rows = target.prepare(self.bound_pass, analysis)
+        weight = torch.ones_like(rows.constant)
+        best = optimise(self.bound_pass, analysis, rows, torch.zeros_like(weight), 0)
+        bound = torch.minimum(parent, self._value(analysis, rows, best))
+        candidate = self._candidate(target, boxes, best)
+        if candidate and candidate.value > attained:
+            attained = candidate.value
+        open_ = ~goal.done(bound, attained)
+        split = torch.full_like(bound, -1).long()
+        at = torch.zeros_like(bound)
+        index = open_.nonzero().squeeze(1)
+        if index.numel():
+            analysis = part(analysis, index)
+            rows = target.prepare(self.bound_pass, analysis)
+            start = weight[index]
+            best = optimise(self.bound_pass, analysis, rows, start, self.steps)
+            better = torch.minimum(bound[index], self._value(analysis, rows, best))
+            bound = bound.index_put((index,), better)
+            choice, where = self._split(analysis, rows, best)
+            split[index], at[index] = choice, where
+        return Assessed(bound, split, at, candidate)
+
+    def climb(self, target: Target, near: Candidate | None = None) -> Candidate | None:
+        """Search for a good candidate from random inputs, or close to a known one."""
+        count = 96 if near is None else 8
+        noise = torch.rand(count, self.lower.numel(), generator=self._generator).double()
+        x = self.lower + noise * (self.upper - self.lower)
+        if near is not None:
+            x = near.x + 1e-3 * (x - near.x)
+            x[0] = near.x
+        best = climb(self.bound_pass.chain, target, x, self.lower, self.upper, 15)
+        if isinstance(target, Flip):
+            theta = [t.unsqueeze(0) for t in best.theta]
+            best = self._crossing(target, best.x.unsqueeze(0), theta) or best
+        return best if best.value > -INF else None
+
+    def _analyse(self, boxes: Boxes) -> Analysis:
+        """Analyse; several targets that start from the same boxes share the work."""
+        if self._last is None or self._last[0] is not boxes:
+            self._last = (boxes, self.bound_pass.analyse(boxes))
+        return self._last[1]
+
+    def _crossing(self, target: Flip, x: Tensor, theta: list[Tensor]) -> Candidate | None:
+        chain = self.bound_pass.chain
+        middle = (target.level.lower + target.level.upper) / 2
+        x = repair(chain, target, x, theta, middle, self.lower, self.upper)
+        value = torch.nan_to_num(target.attained(*run(chain, x, theta)), nan=-INF)
+        return _best_of(x, theta, value)
+
+    def _value(self, analysis: Analysis, rows: Rows, best: Best) -> Tensor:
+        """Return upper bounds from the rows, with the constraint used as far as it goes."""
+        least, feasible = best.least, analysis.feasible
+        if rows.constraint is not None:
+            on_z, on_e, constant = rows.constraint
+            forms = self.bound_pass.rows(analysis, on_z.unsqueeze(1), on_e.unsqueeze(1))
+            shift = constant.unsqueeze(1)
+            limit = Forms(forms.a, forms.c + shift - 2e-15 * (shift.abs() + forms.c.abs()))
+            feasible = feasible & ~(limit.least(analysis.boxes)[:, 0] > 0)
+            least = torch.maximum(least, _least_within(best, limit, analysis.boxes))
+        bound = rows.finish(least)
+        bound = torch.where(torch.isnan(bound), INF, bound)
+        return torch.where(feasible, bound, -INF)
+
+    def _candidate(self, target: Target, boxes: Boxes, best: Best) -> Candidate | None:
+        """Return the best of the points at which the linear bounds are attained."""
+        a = best.a[:, 0]
+        x = torch.where(a > 0, boxes.lower, boxes.upper)
+        if isinstance(target, Flip):
+            x = torch.cat([x, (boxes.lower + boxes.upper) / 2])
+        x = torch.minimum(torch.maximum(x, self.lower), self.upper)
+        value, theta = push(self.bound_pass.chain, target, x)
+        plain = _best_of(x, theta, torch.nan_to_num(value, nan=-INF))
+        if not isinstance(target, Flip):
+            return plain
+        mended = self._crossing(target, x, theta)
+        known = [c for c in (plain, mended) if c is not None]
+        return max(known, key=lambda c: c.value, default=None)
+
+    def _split(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor]:
+        boxes = analysis.boxes
+        inputs = boxes.lower.shape[1]
+        width = boxes.upper - boxes.lower
+        on_inputs, neurons, where = self._scores(analysis, rows, best)
+        middle = (boxes.lower + boxes.upper) / 2
+        splittable = (middle > boxes.lower) & (middle < boxes.upper)
+        # A little for plain width keeps boxes from becoming needles.
+        on_inputs = on_inputs * (1 + 1e-3) + 1e-12 * width / width.amax(1, keepdim=True).clamp(
+            min=1e-300
+        )
+        on_inputs = torch.where(splittable, on_inputs, -1.0)
+        score, choice = on_inputs.max(dim=1)
+        at = middle.gather(1, choice[:, None]).squeeze(1)
+        choice = torch.where(score > 0, choice, -1)
+        if neurons.shape[1]:
+            gain, code = neurons.max(dim=1)
+            use = (gain > score) & (gain > 0)
+            choice = torch.where(use, inputs + code, choice)
+            at = torch.where(use, where.gather(1, code[:, None]).squeeze(1), at)
+        return choice, at
+
+    def _scores(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what each input and each neuron's cut may gain, and where to cut.
+
+        The gap between the two planes of a neuron, times the coefficient that meets it, is what
+        the relaxation may cost; it is laid to the inputs as far as the range of ``z`` is the
+        wider, and shared among them along the reference's slopes.
+        """
+        boxes = analysis.boxes
+        width = boxes.upper - boxes.lower
+        few = boxes.lower.shape[1] <= FEW_INPUTS
+        layers = self.bound_pass.chain.layers
+        slopes = layers[0].weight.expand(width.shape[0], -1, -1)
+        on_inputs = torch.zeros_like(width)
+        cuts_z, cuts_p, at_z, at_p = [], [], [], []
+        for k, relaxation in enumerate(analysis.relaxations):
+            on_h, on_d = best.seen[len(analysis.relaxations) - 1 - k]
+            cost = _cost(relaxation, best.relaxed[k], on_h.detach(), on_d.detach())
+            r = relaxation.ranges
+            wz, we = r.zu - r.zl, r.eu - r.el
+            share = wz / (wz + we).clamp(min=1e-300)
+            reach = slopes.abs() * width.unsqueeze(1)
+            portion = reach / reach.sum(2, keepdim=True).clamp(min=1e-300)
+            on_inputs = on_inputs + ((cost * share).unsqueeze(2) * portion).sum(1)
+            smooth = self.bound_pass.chain.activations[k].kind in ("sigmoid", "tanh")
+            bends_z = (r.zu > r.zl) if smooth else (r.zl < 0) & (r.zu > 0)
+            bends_p = (r.pu > r.pl) if smooth else (r.pl < 0) & (r.pu > 0)
+            at_z.append((r.zl + r.zu) / 2 if smooth else torch.zeros_like(r.zl))
+            at_p.append((r.pl + r.pu) / 2 if smooth else torch.zeros_like(r.zl))
+            part_z = torch.zeros_like(cost) if few else cost * share
+            cuts_z.append(torch.where(bends_z, part_z, 0.0))
+            cuts_p.append(torch.where(bends_p, cost * (1 - share if few else 1.0), 0.0))
+            slopes = layers[k + 1].weight @ (relaxation.high_z.slope.unsqueeze(2) * slopes)
+        if rows.looseness is not None:
+            reach = slopes.abs().sum(1) * width
+            portion = reach / reach.sum(1, keepdim=True).clamp(min=1e-300)
+            on_inputs = on_inputs + rows.looseness.unsqueeze(1) * portion
+        if not cuts_z:
+            none = width[:, :0]
+            return on_inputs, none, none
+        return on_inputs, torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+
+
+def _best_of(x: Tensor, theta: list[Tensor], value: Tensor) -> Candidate | None:
+    i = int(value.argmax())
+    if not float(value[i]) > -INF:
+        return None
+    return Candidate(x[i], tuple(t[i] for t in theta), float(value[i]))
+
+
+def _cost(relaxation: Relaxation, relaxed: object, on_h: Tensor, on_d: Tensor) -> Tensor:
+    r = relaxation.ranges
+    z, e = (r.zl + r.zu) / 2, (r.el + r.eu) / 2
+    here = relaxation.at()
+    low, high = here.d_low, here.d_high
+    gap_d = (high.z - low.z) * z + (high.e - low.e) * e + high.intercept - low.intercept
+    gap_h = (here.h_high.slope - here.h_low.slope) * z
+    gap_h = gap_h + here.h_high.intercept - here.h_low.intercept
+    cost = on_d.abs().amax(1) * gap_d.clamp(min=0) + on_h.abs().amax(1) * gap_h.clamp(min=0)
+    return torch.nan_to_num(cost, nan=0.0, posinf=0.0)
+
+
+def _least_within(best: Best, limit: Forms, boxes: Boxes) -> Tensor:
+    """Return the least value of each row where the constraint's form is not positive.
+
+    Any multiple of the form may be added; the best one turns some coefficient to zero, so
+    those multiples are tried (the dual of a linear program with one constraint over a box).
+    """
+    a, g = best.a, limit.a
+    steps = torch.nan_to_num(-a / g, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
+    count = steps.shape[2]
+    if count > 16:
+        steps = steps[:, :, :16]
+    mixed = a.unsqueeze(2) + steps.unsqueeze(3) * g.unsqueeze(2)
+    constant = best.c.unsqueeze(2) + steps * limit.c.unsqueeze(2)
+    # What the sums round off: two units of the magnitudes that they add.
+    reach = torch.maximum(boxes.lower.abs(), boxes.upper.abs())[:, None, None, :]
+    size = (a.abs().unsqueeze(2) + steps.unsqueeze(3) * g.abs().unsqueeze(2)) * reach
+    lost = size.sum(3) + best.c.abs().unsqueeze(2) + steps * limit.c.abs().unsqueeze(2)
+    batch, rows, tried, inputs = mixed.shape
+    forms = Forms(
+        mixed.reshape(batch, rows * tried, inputs),
+        (constant - (8 + inputs) * 2.0**-52 * lost).reshape(batch, rows * tried),
+    )
+    return forms.least(boxes).reshape(batch, rows, tried).max(dim=2).values
