@@ -192,9 +192,8 @@ def _with_meaning(
         )
     output = replace(output, labels=said.checked_labels(network) or output.labels)
     check_output(network, output)
-    for sentence in _about_parameters(network):
-        if sentence not in assumptions:
-            assumptions.append(sentence)
+    if silent:
+        assumptions += _about_parameters(network)
     return replace(
         found,
         inputs=replace(found.inputs, **given),

@@ -88,9 +88,9 @@ def read_torch(
     tensors = _state_dict(file, content)
     if layers is None:
         raise ModelError(
-            "the file holds a state_dict: names and numbers, but no architecture. Write a sidecar "
-            f"model.toml beside it with\n[model]\nlayers = {_suggestion(tensors)}\n"
-            "and the activations that the model really has"
+            "the file holds a state_dict: names and numbers, but no architecture. Write beside it "
+            "a file of the same name that ends in .toml, with the activations it really has:\n"
+            f"[model]\nlayers = {_suggestion(tensors)}"
         )
     readers = {name: partial(file.tensor, value, name) for name, value in tensors.items()}
     return network_from_layers(readers, layers, input_shape)

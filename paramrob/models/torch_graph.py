@@ -94,7 +94,7 @@ class GraphReader:
         Raises:
             UnsupportedOperatorError: it has no exact meaning here.
         """
-        operator = _OPERATORS.get(call.operator)
+        operator = OPERATORS.get(call.operator)
         if operator is None:
             raise UnsupportedOperatorError(
                 f"node {call.name!r}: operator {call.operator!r} is not supported; paramrob reads "
@@ -187,7 +187,9 @@ class GraphReader:
                 tensor = tensor.without_axis(0)
             parameter = self.chain.table.add(value.name, tensor, integers=True)
         else:
-            raise self.unsupported(call, "one side must be a constant; see the node's operands")
+            raise self.unsupported(
+                call, "both sides depend on the input; only arithmetic with constants is supported"
+            )
         self.chain.elementwise(call.name, kind, parameter)
         return self.step()
 
@@ -349,6 +351,11 @@ def _arithmetic(kind: ElementwiseKind) -> Callable[[GraphReader, Call], Data]:
         if isinstance(left, Data):
             reader.data(call, "self")
             return reader.arithmetic(call, kind, right)
+        if not isinstance(right, Data):
+            raise reader.unsupported(
+                call,
+                "it computes a parameter from others, which is not supported; store the result",
+            )
         reader.data(call, "other")
         swapped: dict[ElementwiseKind, ElementwiseKind] = {
             "add": "add",
@@ -362,7 +369,7 @@ def _arithmetic(kind: ElementwiseKind) -> Callable[[GraphReader, Call], Data]:
     return add
 
 
-_OPERATORS: Mapping[str, Callable[[GraphReader, Call], object]] = {
+OPERATORS: Mapping[str, Callable[[GraphReader, Call], object]] = {
     "linear": _linear,
     "addmm": _addmm,
     "mm": _matmul,

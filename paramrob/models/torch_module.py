@@ -53,6 +53,10 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...] | None = None) ->
         UnsupportedOperatorError: an operation has no exact meaning here.
         ModelError: the module cannot be traced, or its parameters are not real and finite.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        from paramrob.models.torch_script import network_from_script
+
+        return network_from_script(module, input_shape)
     if _is_plain(module):
         return network_from_module(_LiveSource(), module, input_shape)
     return _traced(module, input_shape)

@@ -10,11 +10,23 @@ import torch
 
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import Network, Shape
-from paramrob.models.torch_graph import BATCH, Call, Constant, Dtype, GraphReader
+from paramrob.models.torch_graph import BATCH, OPERATORS, Call, Constant, Dtype, GraphReader
 from paramrob.models.torch_module import stored
 
 # c10::ScalarType
 _DTYPES = {5: "float16", 6: "float32", 7: "float64", 15: "bfloat16"}
+
+# Freezing folds what does not depend on the input. None of these turns a parameter into a number
+# or a decision, so a folded number is a literal of the program and hides no parameter.
+_FOLDABLE = frozenset(
+    {
+        *(f"aten::{name}" for name in OPERATORS),
+        *(f"aten::{name}" for name in ("__getitem__", "__is__", "__isnot__", "__not__", "__or__")),
+        *(f"aten::{name}" for name in ("dim", "eq", "format", "gt", "len", "lt", "ne", "warn")),
+        *(f"prim::{name}" for name in ("Constant", "GetAttr", "If", "ListConstruct")),
+        *(f"prim::{name}" for name in ("RaiseException", "Uninitialized")),
+    }
+)
 
 
 def read_torchscript(data: bytes, input_shape: Shape | None) -> Network:
@@ -29,12 +41,29 @@ def read_torchscript(data: bytes, input_shape: Shape | None) -> Network:
         ModelError: the archive is damaged, or two parameters cannot be told apart.
     """
     try:
-        module = torch.jit.load(io.BytesIO(data), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        frozen = torch.jit.freeze(module, optimize_numerics=False)
+        module = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ModelError(
             f"torch cannot load the TorchScript file ({str(error).splitlines()[0]}); export the "
             "model to ONNX"
+        ) from error
+    return network_from_script(module.eval(), input_shape)
+
+
+def network_from_script(module: Any, input_shape: Shape | None) -> Network:
+    """Return the network of a loaded ScriptModule in evaluation mode.
+
+    Raises:
+        UnsupportedOperatorError: an operation has no exact meaning here.
+        ModelError: two parameters cannot be told apart, or the input's size is not known.
+    """
+    _check_operators(module.inlined_graph)
+    try:
+        frozen = torch.jit.freeze(module, optimize_numerics=False)
+    except RuntimeError as error:
+        raise ModelError(
+            f"torch cannot freeze the TorchScript module ({str(error).splitlines()[0]}); call "
+            "eval() on it, or export the model to ONNX"
         ) from error
     names, merged = _parameters(module)
     values: dict[str, object] = {}
@@ -53,6 +82,17 @@ def read_torchscript(data: bytes, input_shape: Shape | None) -> Network:
         values[node.output().debugName()] = result
     outputs = [values.get(value.debugName()) for value in frozen.graph.outputs()]
     return reader.finish(outputs[0] if len(outputs) == 1 else None)
+
+
+def _check_operators(block: Any) -> None:
+    for node in block.nodes():
+        if node.kind() not in _FOLDABLE:
+            raise UnsupportedOperatorError(
+                f"node {node.scopeName() or node.kind()!r}: operator {node.kind()!r} is not "
+                "supported; export the model to ONNX"
+            )
+        for inner in node.blocks():
+            _check_operators(inner)
 
 
 def _parameters(module: Any) -> tuple[Mapping[int, str], set[int]]:
