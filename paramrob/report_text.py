@@ -82,7 +82,7 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     problem, model = replayed.problem, replayed.model
     claim = "" if problem.property is None else _property_words(problem.property, problem)
     rows: list[tuple[str, RenderableType]] = [
-        ("claim", Text(f"{claim}?")),
+        ("question", Text(f"{claim}?")),
         ("model", Text(str(model.path))),
         ("inputs", Text(_domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
