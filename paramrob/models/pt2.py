@@ -42,6 +42,7 @@ _DTYPES = {
 _ATEN = "torch.ops.aten."
 _LINEAR = "torch.nn.modules.linear.Linear"
 Json = Mapping[str, Any]
+_MISREAD = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError)
 
 
 def is_pt2(data: bytes) -> bool:
@@ -55,6 +56,9 @@ def is_pt2(data: bytes) -> bool:
 
 def read_pt2(data: bytes) -> Network:
     """Return the network in a ``.pt2`` archive.
+
+    The first axis of an input of rank two or more is the batch; an input of rank one is a single
+    input without a batch.
 
     Args:
         data: the whole file.
@@ -76,11 +80,11 @@ def read_pt2(data: bytes) -> Network:
         )
     program = _json(archive, models[0])
     label = models[0].rpartition("/")[2].removesuffix(".json")
-    tensors = _Tensors(archive, models[0].partition("/")[0], label)
     try:
+        tensors = _Tensors(archive, models[0].partition("/")[0], label)
         module = program["graph_module"]
         return _read_graph(module["graph"], module["signature"], tensors)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except _MISREAD as error:
         raise ModelError(f"the archive's graph is not understood ({error!r}); {_AGAIN}") from error
 
 

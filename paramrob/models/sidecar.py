@@ -80,8 +80,11 @@ class Sidecar:
 
 def find_sidecar(model: str | os.PathLike[str]) -> Path | None:
     """Return the path of the sidecar beside a model file, if there is one."""
-    path = Path(model).with_suffix(".toml")
-    return path if path.is_file() else None
+    try:
+        path = Path(model).with_suffix(".toml")
+        return path if path.is_file() else None
+    except (OSError, ValueError):  # no name a file can have: reading the model says so
+        return None
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:

@@ -178,6 +178,12 @@ def check_attributes(where: str, kind: str, attributes: Mapping[Any, object]) ->
         )
 
 
+def _shown(value: object) -> str:
+    # Anything else may be nested so deeply, or shared so often, that its text has no end.
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value)[:80] if plain else f"of type {type(value).__name__}"
+
+
 def _keys(value: object) -> Sequence[object]:
     return list(value) if isinstance(value, (dict, set)) else []
 
@@ -191,17 +197,21 @@ def _add_layer(chain: Chain, source: Source, layer: _Layer) -> None:
     elif kind == "LeakyReLU":
         slope = layer.attributes.get("negative_slope")
         if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ModelError(f"module {name!r}: negative_slope {slope!r} is no number")
-        chain.activation(name, "leaky_relu", float(slope))
+            raise ModelError(f"module {name!r}: negative_slope {_shown(slope)} is no number")
+        # Bounded first: an integer from a file may be beyond any float.
+        chain.activation(name, "leaky_relu", float(max(-1, min(slope, 2))))
     elif kind == "Softmax":
         axis = layer.attributes.get("dim")
         if axis is not None and type(axis) is not int:
-            raise ModelError(f"module {name!r}: dim {axis!r} is no axis; use dim=-1")
+            raise ModelError(f"module {name!r}: dim {_shown(axis)} is no axis; use dim=-1")
         chain.softmax(name, axis)
     elif kind == "Flatten":
         start, end = layer.attributes.get("start_dim"), layer.attributes.get("end_dim")
         if type(start) is not int or type(end) is not int:
-            raise ModelError(f"module {name!r}: start_dim {start!r} or end_dim {end!r} is no axis")
+            raise ModelError(
+                f"module {name!r}: start_dim {_shown(start)} or end_dim {_shown(end)} is no axis; "
+                "use the defaults"
+            )
         chain.flatten(name, start, end)
     # Identity and, outside training, Dropout compute nothing.
 
@@ -216,8 +226,9 @@ def _add_linear(chain: Chain, source: Source, layer: _Layer, name: str) -> None:
     said = (layer.attributes.get("out_features"), layer.attributes.get("in_features"))
     if weight.sizes != said or (stored is not None and stored.sizes != said[:1]):
         raise ModelError(
-            f"module {name!r} declares (out_features, in_features) = {said}, its weight has shape "
-            f"{weight.sizes} and its bias {stored.sizes if stored else None}; save it consistently"
+            f"module {name!r} declares {_shown(said[0])} outputs and {_shown(said[1])} inputs, its "
+            f"weight has shape {weight.sizes} and its bias {stored.sizes if stored else None}; "
+            "save it consistently"
         )
     chain.dense(name, weight, stored, name)
 

@@ -95,7 +95,7 @@ def stored(value: object, name: str) -> StoredTensor:
     """
     if not isinstance(value, torch.Tensor):
         raise ModelError(f"{name!r} is no tensor; set it to one")
-    plain = type(value) in (torch.Tensor, nn.Parameter, nn.Buffer)
+    plain = type(value) in (torch.Tensor, nn.Parameter)
     if not plain or value.layout != torch.strided or value.is_quantized or value.is_neg():
         raise ModelError(
             f"{name!r} is no plain dense tensor ({type(value).__name__}); convert it to one, e.g. "
@@ -196,7 +196,12 @@ def _call(node: torch.fx.Node, values: Mapping[str, object]) -> Call:
 
 def _argument(value: Any, values: Mapping[str, object]) -> object:
     if isinstance(value, torch.fx.Node):
-        return values.get(value.name)
+        if value.name not in values:  # never None, which would mean e.g. no bias
+            raise UnsupportedOperatorError(
+                f"node {value.name!r} ({value.op} {value.target!s}) is not supported; keep to "
+                "parameters, buffers and one input"
+            )
+        return values[value.name]
     if isinstance(value, (list, tuple)):
         return [_argument(item, values) for item in value]
     if isinstance(value, torch.dtype):

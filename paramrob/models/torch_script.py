@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -13,6 +13,7 @@ from paramrob.models.network import Network, Shape
 from paramrob.models.torch_graph import BATCH, OPERATORS, Call, Constant, Dtype, GraphReader
 from paramrob.models.torch_module import stored
 
+_UNKNOWN: Final = object()  # not None, which is a value: no bias
 # c10::ScalarType
 _DTYPES = {5: "float16", 6: "float32", 7: "float64", 15: "bfloat16"}
 
@@ -24,7 +25,7 @@ _FOLDABLE = frozenset(
         *(f"aten::{name}" for name in ("__getitem__", "__is__", "__isnot__", "__not__", "__or__")),
         *(f"aten::{name}" for name in ("dim", "eq", "format", "gt", "len", "lt", "ne", "warn")),
         *(f"prim::{name}" for name in ("Constant", "GetAttr", "If", "ListConstruct")),
-        *(f"prim::{name}" for name in ("RaiseException", "Uninitialized")),
+        *(f"prim::{name}" for name in ("RaiseException", "Uninitialized", "unchecked_cast")),
     }
 )
 
@@ -77,7 +78,7 @@ def network_from_script(module: Any, input_shape: Shape | None) -> Network:
     for node in frozen.graph.nodes():
         if node.kind() == "prim::Constant":
             continue
-        given = [values.get(value.debugName()) for value in node.inputs()]
+        given = [values.get(value.debugName(), _UNKNOWN) for value in node.inputs()]
         result = given if node.kind() == "prim::ListConstruct" else reader.apply(_call(node, given))
         values[node.output().debugName()] = result
     outputs = [values.get(value.debugName()) for value in frozen.graph.outputs()]

@@ -250,7 +250,6 @@ _LITERALS = frozenset(
         "BININT1",
         "BININT2",
         "LONG1",
-        "LONG4",
         "BINFLOAT",
         "BINUNICODE",
         "SHORT_BINUNICODE",

@@ -225,8 +225,11 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         load(tmp_path / "none.pt")
     with pytest.raises(ModelError, match="is a folder"):
         load(tmp_path)
-    with pytest.raises(ModelError, match="cannot be read"):
-        load("a\0b.pt")
+    for name in ("a\0b.pt", "a" * 5000, "a" * 5000 + ".pt"):
+        with pytest.raises(ModelError, match="cannot be read"):
+            load(name)
+    with pytest.raises(ModelError, match="is a folder"):
+        load("")
     if os.geteuid() != 0:
         file = write(tmp_path, saved(logits()))
         file.chmod(0)

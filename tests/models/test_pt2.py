@@ -202,6 +202,7 @@ BROKEN: dict[str, tuple[str, Callable[[Json], object], str]] = {
         ),
         "fixed sizes",
     ),
+    "an index of another type": (INDEX, lambda c: c.update(config=3), "not understood"),
     "a missing weight": (INDEX, lambda c: c["config"].pop("0.weight"), "lacks the numbers"),
     "a sparse weight": (INDEX, lambda c: _meta(c).update(layout=1), "not dense"),
     "another dtype": (INDEX, lambda c: _meta(c).update(dtype=29), "dtype number 29"),

@@ -285,10 +285,19 @@ def _softmax(dim: int | None) -> Callable[[nn.Sequential], None]:
     return lambda model: model.add_module("4", nn.Softmax(dim))
 
 
+def _nested(depth: int) -> object:
+    value: object = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
 REFUSED: dict[str, tuple[Callable[[nn.Sequential], Any], str]] = {
     "in_features": (_set(0, "in_features", 5), "declares"),
     "a string as in_features": (_set(0, "in_features", "2"), "no Linear layer that tells"),
     "an instance attribute": (_set(1, "forward", 3), "'forward'"),
+    "a huge slope": (lambda m: m.add_module("4", nn.LeakyReLU(2**2000)), r"outside \[0, 1\]"),
+    "nested in_features": (_set(0, "out_features", _nested(40)), "declares of type tuple"),
     "an unknown attribute": (_set(1, "extra", 3), "'extra'"),
     "a hook": (_hook, "hooks"),
     "hooks of the wrong type": (_set(1, "_forward_hooks", [1]), "hooks"),
@@ -375,6 +384,17 @@ def test_damaged_files_end_in_a_clear_error_or_a_network(zip_format: bool) -> No
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         with suppress(ParamrobError):
             assert isinstance(read_torch(bytes(damaged)), Network)
+
+
+def test_damaged_pickles_end_in_a_clear_error_or_a_network() -> None:
+    entries = unzipped(saved(small()))
+    draw = random.Random(3)
+    for _ in range(400):
+        content = bytearray(entries["data.pkl"])
+        for _ in range(draw.randint(1, 3)):
+            content[draw.randrange(len(content))] = draw.choice([draw.randrange(256), *b"RbQ}t)"])
+        with suppress(ParamrobError):
+            assert isinstance(read_torch(zipped(entries | {"data.pkl": bytes(content)})), Network)
 
 
 def test_a_changed_storage_is_noticed() -> None:

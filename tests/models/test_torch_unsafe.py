@@ -114,6 +114,7 @@ def test_absurd_pickles_end_in_an_error() -> None:
         "no mark": b"\x80\x02t.",
         "a tuple as key": b"\x80\x02})Ns.",
         "nested tuples": b"\x80\x02)" + b"2\x86" * 500 + b"q\x00}h\x00Ns.",
+        "a huge integer": b"\x80\x02\x8b" + struct.pack("<i", 10_000) + b"\x01" * 10_000 + b".",
         "not UTF-8": b"\x80\x02X\x01\x00\x00\x00\xff.",
     }
     for content in bad.values():
