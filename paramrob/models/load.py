@@ -85,7 +85,7 @@ def _checked_shape(shape: Sequence[int] | None) -> tuple[int, ...] | None:
 
 def _bare(network: Network) -> Model:
     """Return a model of which only the network is known."""
-    return Model(network, InputInfo(), *assumed_output(network)[:1])
+    return Model(network, InputInfo(), assumed_output(network)[0])
 
 
 def _from_path(path: Path, said: Sidecar, shape: tuple[int, ...] | None, trust: bool) -> Model:

@@ -6,7 +6,6 @@ overlap cannot be told apart by a box of independent intervals and are refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -191,8 +190,3 @@ def _overlap(a: StoredTensor, b: StoredTensor) -> bool:
     if a_high <= b_low or b_high <= a_low:
         return False
     return bool(np.intersect1d(a.places(), b.places()).size)
-
-
-def contiguous_strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the strides of a tensor stored row by row."""
-    return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
