@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paramrob.bounds.branch import Goal
 
 INF = float("inf")
-FEW_INPUTS = 3
+FEW_INPUTS = 8
 """Up to so many inputs, what the inputs cause is split on the inputs."""
 
 

@@ -21,7 +21,16 @@ from torch import Tensor
 
 from paramrob.bounds.chain import Chain
 from paramrob.bounds.elementary import SIGMOID_ERROR
-from paramrob.bounds.relaxations import SMOOTH, TINY, Ranges, Relaxation, Relaxed, relax
+from paramrob.bounds.relaxations import (
+    SMOOTH,
+    TINY,
+    Line,
+    Plane,
+    Ranges,
+    Relaxation,
+    Relaxed,
+    relax,
+)
 from paramrob.bounds.rounding import Magnitudes
 from paramrob.errors import SoundnessError
 
@@ -70,6 +79,50 @@ class Chord:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A layer's lines as their mean and half their difference, as a backward step uses them."""
+
+    h_mean: Line
+    h_half: Line
+    d_mean: Plane
+    d_half: Plane
+
+    @classmethod
+    def of(cls, r: Relaxed) -> Steps:
+        """Return the steps of a relaxation."""
+        lines = (r.h_low, r.h_high)
+        planes = (r.d_low, r.d_high)
+        return cls(
+            Line(*_mean(*((x.slope, x.intercept) for x in lines))),
+            Line(*_half(*((x.slope, x.intercept) for x in lines))),
+            Plane(*_mean(*((x.z, x.e, x.intercept) for x in planes))),
+            Plane(*_half(*((x.z, x.e, x.intercept) for x in planes))),
+        )
+
+
+def _mean(low: tuple[Tensor, ...], high: tuple[Tensor, ...]) -> list[Tensor]:
+    return [0.5 * (a + b) for a, b in zip(low, high, strict=True)]
+
+
+def _half(low: tuple[Tensor, ...], high: tuple[Tensor, ...]) -> list[Tensor]:
+    return [0.5 * (b - a) for a, b in zip(low, high, strict=True)]
+
+
+def _dot(rows: Tensor, vector: Tensor) -> Tensor:
+    """Return ``(batch, rows, n)`` times ``(batch, n)``."""
+    return (rows @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a backward pass meets on its way: steps and chords of the layers so far."""
+
+    boxes: Boxes
+    steps: list[Steps]
+    chords: list[Chord | None]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What is known of a batch of boxes: relaxations of all hidden layers, chords, feasibility."""
 
@@ -112,21 +165,20 @@ class BoundPass:
         Raises:
             SoundnessError: two proved bounds of an uncut box contradict each other.
         """
-        chords: list[Chord | None] = [self._input_chord(boxes)]
+        known = Known(boxes, [], [self._input_chord(boxes)])
         relaxations: list[Relaxation] = []
-        relaxed: list[Relaxed] = []
         feasible = torch.ones(boxes.lower.shape[0], dtype=torch.bool, device=boxes.lower.device)
         for k, activation in enumerate(self.chain.activations):
-            zl, zu, el, eu = self._neurons(k, boxes, relaxed, chords)
+            zl, zu, el, eu = self._neurons(k, known)
             ranges, good = self._cut(k, zl, zu, el, eu, boxes.cuts)
             if boxes.cuts is None and not bool(good.all()):
                 raise SoundnessError(f"hidden layer {k}: proved bounds contradict each other")
             feasible &= good
             relaxation = relax(activation, ranges)
             relaxations.append(relaxation)
-            relaxed.append(relaxation.at())
-            chords.append(self._hidden_chord(activation.kind, activation.slope, ranges))
-        return Analysis(boxes, tuple(relaxations), tuple(chords), feasible)
+            known.steps.append(Steps.of(relaxation.at()))
+            known.chords.append(self._hidden_chord(activation.kind, activation.slope, ranges))
+        return Analysis(boxes, tuple(relaxations), tuple(known.chords), feasible)
 
     def rows(
         self,
@@ -148,29 +200,20 @@ class BoundPass:
             seen: if given, receives ``(on_h, on_d)`` of each hidden layer, last layer first.
         """
         relaxed = relaxed or [r.at() for r in analysis.relaxations]
+        known = Known(analysis.boxes, [Steps.of(r) for r in relaxed], list(analysis.chords))
         last = len(self.chain.layers) - 1
-        return self._backward(
-            last, on_z, on_e, analysis.boxes, relaxed, analysis.chords, multipliers, seen
-        )
+        return self._backward(last, on_z, on_e, known, multipliers, seen)
 
-    def _neurons(
-        self,
-        k: int,
-        boxes: Boxes,
-        relaxed: Sequence[Relaxed],
-        chords: Sequence[Chord | None],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _neurons(self, k: int, known: Known) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        boxes = known.boxes
         if k == 0:
-            return self._first(boxes, chords[0])
+            return self._first(boxes, known.chords[0])
         size = self.chain.layers[k].weight.shape[0]
         eye = torch.eye(size, dtype=boxes.lower.dtype, device=boxes.lower.device)
-        zero = torch.zeros_like(eye)
-        batch = boxes.lower.shape[0]
-        on_z = torch.cat([eye, -eye, zero, zero]).expand(batch, -1, -1)
-        on_e = torch.cat([zero, zero, eye, -eye]).expand(batch, -1, -1)
-        least = self._backward(k, on_z, on_e, boxes, relaxed, chords).least(boxes)
-        zl, zu, el, eu = least.reshape(batch, 4, size).unbind(1)
-        return zl, -zu, el, -eu
+        both = torch.cat([eye, -eye]).expand(boxes.lower.shape[0], -1, -1)
+        on_z = self._backward(k, both, None, known).least(boxes)
+        on_e = self._backward(k, torch.zeros_like(both), both, known).least(boxes)
+        return on_z[:, :size], -on_z[:, size:], on_e[:, :size], -on_e[:, size:]
 
     def _first(self, boxes: Boxes, chord: Chord | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Bound the first layer directly: centre and radius, coordinate by coordinate."""
@@ -230,69 +273,68 @@ class BoundPass:
         self,
         k: int,
         on_z: Tensor,
-        on_e: Tensor,
-        boxes: Boxes,
-        relaxed: Sequence[Relaxed],
-        chords: Sequence[Chord | None],
+        on_e: Tensor | None,
+        known: Known,
         multipliers: Tensor | None = None,
         seen: list[tuple[Tensor, Tensor]] | None = None,
     ) -> Forms:
         c = torch.zeros(on_z.shape[:-1], dtype=on_z.dtype, device=on_z.device)
         while True:
-            on_h, on_d, c = self._affine(k, on_z, on_e, c, chords[k])
+            on_h, on_d, c = self._affine(k, on_z, on_e, c, known.chords[k])
             if k == 0:
-                # At the input both networks see the same x: d = 0, and |x| met its chord.
-                c = c - self.charges.layers[0].factor * (on_h.abs() @ self.charges.inputs)
-                return Forms(on_h, c - self.charges.layers[0].tiny)
+                charge = self.charges.layers[0]
+                c = c - charge.factor * (on_h.abs() @ self.charges.inputs)
+                return Forms(on_h, c - charge.tiny)
             k -= 1
-            if seen is not None:
+            if seen is not None and on_d is not None:
                 seen.append((on_h, on_d))
-            on_z, on_e, c = self._activation(k, on_h, on_d, c, relaxed[k])
-            if multipliers is not None and boxes.cuts is not None:
-                on_z, on_e, c = self._lagrange(k, on_z, on_e, c, boxes.cuts, multipliers)
+            on_z, on_e, c = self._activation(k, on_h, on_d, c, known.steps[k])
+            cuts = known.boxes.cuts
+            if multipliers is not None and cuts is not None and on_e is not None:
+                on_z, on_e, c = self._lagrange(k, on_z, on_e, c, cuts, multipliers)
 
     def _affine(
-        self, k: int, on_z: Tensor, on_e: Tensor, c: Tensor, chord: Chord | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, k: int, on_z: Tensor, on_e: Tensor | None, c: Tensor, chord: Chord | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Step from ``(z, e)`` of layer ``k`` to the ``(h, d)`` that it reads."""
-        layer = self.chain.layers[k]
+        layer, charge = self.chain.layers[k], self.charges.layers[k]
+        c = c - charge.tiny + on_z @ layer.bias - on_z.abs() @ (charge.factor * charge.z)
+        on_h = on_z @ layer.weight
+        if on_e is None:
+            return on_h, None, c
         size = on_e.abs()
-        c = c + on_z @ layer.bias - size @ layer.bias_radius
-        c = c - self.charges.layers[k].affine(on_z, on_e)
+        c = c - size @ (layer.bias_radius + charge.factor * charge.e)
         slack = size @ layer.weight_radius
         if chord is not None:
-            c = c - (slack * chord.intercept.unsqueeze(1)).sum(-1)
+            c = c - _dot(slack, chord.intercept)
             slack = slack * chord.slope.unsqueeze(1)
-        on_h = on_z @ layer.weight - slack
         if self._offsets[k]:
-            offset = on_e @ layer.weight_offset
-            on_h = on_h + offset
+            slack = slack - on_e @ layer.weight_offset
             c = c + on_e @ layer.bias_offset
-            slack = slack - offset
-        if k == 0:
-            return on_h, slack, c
-        return on_h, on_e @ layer.weight - slack, c
+        on_h = on_h - slack
+        # At the input both networks see the same x: there is no deviation to bound.
+        return on_h, None if k == 0 else on_e @ layer.weight - slack, c
 
     def _activation(
-        self, k: int, on_h: Tensor, on_d: Tensor, c: Tensor, r: Relaxed
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        c = c - self.charges.layers[k].activation(on_h, on_d)
-        up_h, up_d = on_h.clamp(min=0), on_d.clamp(min=0)
-        down_h, down_d = on_h - up_h, on_d - up_d
+        self, k: int, on_h: Tensor, on_d: Tensor | None, c: Tensor, r: Steps
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Step from ``(h, d)`` behind activation ``k`` to its ``(z, e)``.
 
-        def row(t: Tensor) -> Tensor:
-            return t.unsqueeze(1)
-
-        on_z = up_h * row(r.h_low.slope) + down_h * row(r.h_high.slope)
-        on_z = on_z + up_d * row(r.d_low.z) + down_d * row(r.d_high.z)
-        on_e = up_d * row(r.d_low.e) + down_d * row(r.d_high.e)
-        for part, intercept in (
-            (up_h, r.h_low.intercept),
-            (down_h, r.h_high.intercept),
-            (up_d, r.d_low.intercept),
-            (down_d, r.d_high.intercept),
-        ):
-            c = c + (part @ intercept.unsqueeze(-1)).squeeze(-1)
+        A positive coefficient ``a`` takes the lower line ``L``, a negative one the upper line
+        ``U``: that is ``a (L + U) / 2 - |a| (U - L) / 2`` in each of the line's coefficients.
+        """
+        charge = self.charges.layers[k]
+        extra = charge.factor * charge.q
+        size = on_h.abs()
+        c = c - charge.tiny + _dot(on_h, r.h_mean.intercept)
+        c = c - _dot(size, r.h_half.intercept + extra)
+        on_z = on_h * r.h_mean.slope.unsqueeze(1) - size * r.h_half.slope.unsqueeze(1)
+        if on_d is None:
+            return on_z, None, c
+        size = on_d.abs()
+        c = c + _dot(on_d, r.d_mean.intercept) - _dot(size, r.d_half.intercept + extra)
+        on_e = on_d * r.d_mean.e.unsqueeze(1) - size * r.d_half.e.unsqueeze(1)
+        on_z = on_z + on_d * r.d_mean.z.unsqueeze(1) - size * r.d_half.z.unsqueeze(1)
         return on_z, on_e, c
 
     def _lagrange(

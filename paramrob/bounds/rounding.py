@@ -45,14 +45,6 @@ class Charges:
     q: Tensor
     tiny: float
 
-    def affine(self, on_z: Tensor, on_e: Tensor) -> Tensor:
-        """Return the charge ``(..., rows)`` of one step through the affine layer."""
-        return self.factor * (on_z.abs() @ self.z + on_e.abs() @ self.e) + self.tiny
-
-    def activation(self, on_h: Tensor, on_d: Tensor) -> Tensor:
-        """Return the charge ``(..., rows)`` of one step through the activation."""
-        return self.factor * ((on_h.abs() + on_d.abs()) @ self.q) + self.tiny
-
 
 @dataclass(frozen=True)
 class Magnitudes:

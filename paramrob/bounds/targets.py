@@ -140,34 +140,92 @@ class Change(Target):
         least = forms.least(analysis.boxes)
         z0, z1, e1 = least[:, 0], -least[:, 2], -least[:, 3]
         floor = torch.minimum(-forms.most(analysis.boxes)[:, 3], e1)
-        middle, shift = (z0 + z1) / 2, (floor + e1) / 2
-        at = middle + shift
-        before, after = elementary.sigmoid(middle), elementary.sigmoid(at)
-        on_p = slope_of_sigmoid(after)
-        gradient = on_p - slope_of_sigmoid(before)
+        middle = (z0 + z1) / 2
         half = torch.maximum(z1 - middle, middle - z0) * (1 + 4 * UNIT)
-        reach = torch.maximum(e1 - shift, shift - floor) * (1 + 4 * UNIT) + UNIT * at.abs()
-        room = 64 * UNIT * (1 + z0.abs() + z1.abs() + floor.abs() + e1.abs())
-        steep = largest_slope(
-            torch.minimum(z0, z0 + floor) - room, torch.maximum(z1, z1 + e1) + room
-        )
-        second, third = steep.clamp(max=SECOND), steep.clamp(max=THIRD)
-        size = torch.maximum(floor.abs(), e1.abs())
-        rest = 0.5 * third * size * half**2 + second * (half * reach + 0.5 * reach**2)
-        pad = 256 * UNIT * (1 + middle.abs() + size + half + reach + rest)
-        constant = after - before - gradient * middle - on_p * (at - middle)
-        at_floor = torch.maximum(gradient * z0, gradient * z1) + on_p * floor
-        spanned = largest_slope(z0 - room, torch.maximum(z1, z1 + e1) + room)
-        plain = spanned * e1.clamp(min=0) * (1 + 4 * UNIT)
+        first = _Taylor.at(middle, half, floor, e1)
+        gradient, on_p = first.gradient, first.on_p
 
         def finish(least: Tensor) -> Tensor:
-            tangent = constant + torch.maximum(-least[:, 0], at_floor) + rest + pad
-            upper = torch.fmin(torch.nan_to_num(tangent, nan=INF), torch.nan_to_num(plain, nan=INF))
+            row_top = -least[:, 0]
+            once = first.bound(row_top - gradient * middle, gradient, on_p)
+            # The row bounds the largest e as well: expand again where that lies.
+            lowest = torch.minimum(gradient * z0, gradient * z1)
+            top = (row_top - lowest) / on_p
+            top = torch.fmin(top + 1e-14 * (1 + top.abs() + (lowest / on_p).abs()), e1)
+            again = _Taylor.at(middle, half, top - (e1 - floor), top)
+            twice = again.bound(row_top - gradient * middle, gradient, on_p)
+            upper = torch.fmin(_known(once), _known(twice))
+            upper = torch.fmin(upper, _known(again.steepest() * top.clamp(min=0) * (1 + 1e-14)))
             return upper.clamp(min=0.0, max=1.0)
 
         on_z = -gradient[:, None, None] * row
         on_e = -on_p[:, None, None] * row
-        return Rows(on_z, on_e, torch.zeros(batch, 1, device=device), None, finish, rest)
+        return Rows(on_z, on_e, torch.zeros_like(on_e[:, :, 0]), None, finish, first.rest)
+
+
+def _known(bound: Tensor) -> Tensor:
+    return torch.nan_to_num(bound, nan=INF)
+
+
+@dataclass(frozen=True)
+class _Taylor:
+    """The tangent of ``sigmoid(z + e) - sigmoid(z)`` at the middle of a box in ``(z, e)``.
+
+    ``z`` lies within ``half`` of ``middle``, the largest ``e`` of each input below ``top``, and one
+    below ``floor`` may be taken for the floor.
+    """
+
+    middle: Tensor
+    half: Tensor
+    floor: Tensor
+    top: Tensor
+    shift: Tensor
+    value: Tensor
+    gradient: Tensor
+    on_p: Tensor
+    rest: Tensor
+
+    @classmethod
+    def at(cls, middle: Tensor, half: Tensor, floor: Tensor, top: Tensor) -> _Taylor:
+        """Return the tangent and its largest error ``rest``."""
+        shift = (floor + top) / 2
+        at = middle + shift
+        before, after = elementary.sigmoid(middle), elementary.sigmoid(at)
+        on_p = slope_of_sigmoid(after)
+        reach = torch.maximum(top - shift, shift - floor) * (1 + 4 * UNIT) + 4 * UNIT * at.abs()
+        size = torch.maximum(floor.abs(), top.abs())
+        low, high = middle - half, middle + half
+        room = 64 * UNIT * (1 + low.abs() + high.abs() + size)
+        steep = largest_slope(
+            torch.minimum(low, low + floor) - room, high + top.clamp(min=0) + room
+        )
+        second, third = steep.clamp(max=SECOND), steep.clamp(max=THIRD)
+        rest = 0.5 * third * size * half**2 + second * (half * reach + 0.5 * reach**2)
+        rest = rest + 256 * UNIT * (1 + middle.abs() + size + half + reach + rest)
+        gradient = on_p - slope_of_sigmoid(before)
+        return cls(middle, half, floor, top, shift, after - before, gradient, on_p, rest)
+
+    def bound(self, row_top: Tensor, gradient: Tensor, on_p: Tensor) -> Tensor:
+        """Return an upper bound of the value.
+
+        Args:
+            row_top: at least ``gradient (z - middle) + on_p e`` on the box.
+            gradient: of a row that need not be this tangent's.
+            on_p: likewise.
+        """
+        ratio = self.on_p / on_p
+        tilt = (self.gradient - ratio * gradient).abs() * self.half
+        by_row = ratio * row_top + tilt - self.on_p * self.shift
+        at_floor = self.gradient.abs() * self.half + self.on_p * (self.floor - self.shift)
+        size = 1 + (ratio * row_top).abs() + self.shift.abs() + self.half + self.floor.abs()
+        pad = 256 * UNIT * size * (1 + ratio)
+        return self.value + torch.maximum(by_row, at_floor) + self.rest + pad
+
+    def steepest(self) -> Tensor:
+        """Return at least the sigmoid's largest derivative between any ``z`` and ``z + e``."""
+        low, high = self.middle - self.half, self.middle + self.half
+        room = 64 * UNIT * (1 + low.abs() + high.abs() + self.top.abs())
+        return largest_slope(low - room, high + self.top.clamp(min=0) + room)
 
 
 def _negated(least: Tensor) -> Tensor:
