@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 INF = float("inf")
 FEW_INPUTS = 8
 """Up to so many inputs, what the inputs cause is split on the inputs."""
+LONGER = 8
+"""How many times as many gradient steps a box gets that splitting will not close."""
+HOPELESS = 0.1
+"""The share of a box's gap that the best split must promise to close."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +102,22 @@ class Assessor:
         candidate = self._candidate(target, boxes, best)
         if candidate and candidate.value > attained:
             attained = candidate.value
-        open_ = ~goal.done(bound, attained)
-        split = torch.full_like(bound, -1).long()
-        at = torch.zeros_like(bound)
-        index = open_.nonzero().squeeze(1)
-        if index.numel():
-            analysis = part(analysis, index)
+        split, at = torch.full_like(bound, -1).long(), torch.zeros_like(bound)
+        steps = self.steps
+        index = (~goal.done(bound, attained)).nonzero().squeeze(1)
+        while index.numel():
+            analysis = part(self._analyse(boxes), index)
             rows = target.prepare(self.bound_pass, analysis)
-            start = weight[index]
-            best = optimise(self.bound_pass, analysis, rows, start, self.steps)
+            best = optimise(self.bound_pass, analysis, rows, weight[index], steps)
             better = torch.minimum(bound[index], self._value(analysis, rows, best))
             bound = bound.index_put((index,), better)
-            choice, where = self._split(analysis, rows, best)
-            split[index], at[index] = choice, where
+            split[index], at[index], hope = self._split(analysis, rows, best)
+            if steps > self.steps or boxes.cuts is None:
+                break
+            # Where no split explains the gap, the multipliers of the cuts do: look longer.
+            gap = better - (attained if goal.threshold == INF else goal.threshold)
+            index = index[~goal.done(better, attained) & (hope < HOPELESS * gap)]
+            steps = LONGER * self.steps
         return Assessed(bound, split, at, candidate)
 
     def climb(self, target: Target, near: Candidate | None = None) -> Candidate | None:
@@ -169,7 +176,8 @@ class Assessor:
         known = [c for c in (plain, mended) if c is not None]
         return max(known, key=lambda c: c.value, default=None)
 
-    def _split(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor]:
+    def _split(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what to split, where, and how much of the bound that may cost now."""
         boxes = analysis.boxes
         inputs = boxes.lower.shape[1]
         width = boxes.upper - boxes.lower
@@ -189,7 +197,8 @@ class Assessor:
             use = (gain > score) & (gain > 0)
             choice = torch.where(use, inputs + code, choice)
             at = torch.where(use, where.gather(1, code[:, None]).squeeze(1), at)
-        return choice, at
+            score = torch.maximum(score, gain)
+        return choice, at, score
 
     def _scores(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor, Tensor]:
         """Return what each input and each neuron's cut may gain, and where to cut.
@@ -203,6 +212,7 @@ class Assessor:
         few = boxes.lower.shape[1] <= FEW_INPUTS
         layers = self.bound_pass.chain.layers
         slopes = layers[0].weight.expand(width.shape[0], -1, -1)
+        sizes = slopes.abs()
         on_inputs = torch.zeros_like(width)
         cuts_z, cuts_p, at_z, at_p = [], [], [], []
         for k, relaxation in enumerate(analysis.relaxations):
@@ -211,8 +221,7 @@ class Assessor:
             r = relaxation.ranges
             wz, we = r.zu - r.zl, r.eu - r.el
             share = wz / (wz + we).clamp(min=1e-300)
-            reach = slopes.abs() * width.unsqueeze(1)
-            portion = reach / reach.sum(2, keepdim=True).clamp(min=1e-300)
+            portion = _portion(slopes, sizes, width)
             on_inputs = on_inputs + ((cost * share).unsqueeze(2) * portion).sum(1)
             smooth = self.bound_pass.chain.activations[k].kind in ("sigmoid", "tanh")
             bends_z = (r.zu > r.zl) if smooth else (r.zl < 0) & (r.zu > 0)
@@ -222,15 +231,29 @@ class Assessor:
             part_z = torch.zeros_like(cost) if few else cost * share
             cuts_z.append(torch.where(bends_z, part_z, 0.0))
             cuts_p.append(torch.where(bends_p, cost * (1 - share if few else 1.0), 0.0))
-            slopes = layers[k + 1].weight @ (relaxation.high_z.slope.unsqueeze(2) * slopes)
+            steep = relaxation.high_z.slope.unsqueeze(2)
+            slopes = layers[k + 1].weight @ (steep * slopes)
+            sizes = layers[k + 1].weight.abs() @ (steep * sizes)
         if rows.looseness is not None:
-            reach = slopes.abs().sum(1) * width
-            portion = reach / reach.sum(1, keepdim=True).clamp(min=1e-300)
+            portion = _portion(slopes, sizes, width).mean(1)
             on_inputs = on_inputs + rows.looseness.unsqueeze(1) * portion
         if not cuts_z:
             none = width[:, :0]
             return on_inputs, none, none
         return on_inputs, torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+
+
+def _portion(slopes: Tensor, sizes: Tensor, width: Tensor) -> Tensor:
+    """Share a neuron's range among the inputs, ``(batch, neurons, in)``.
+
+    Along its slopes, and along what they would be if nothing cancelled: the reference's slopes
+    on a wide box can cancel by accident where it is far from linear.
+    """
+    portions = []
+    for steep in (slopes.abs(), sizes):
+        reach = steep * width.unsqueeze(1)
+        portions.append(reach / reach.sum(2, keepdim=True).clamp(min=1e-300))
+    return (portions[0] + portions[1]) / 2
 
 
 def _best_of(x: Tensor, theta: list[Tensor], value: Tensor) -> Candidate | None:

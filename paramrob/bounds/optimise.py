@@ -79,7 +79,7 @@ def optimise(
             break
         total = torch.where(torch.isfinite(least), least, 0.0).sum()
         gradients = torch.autograd.grad(total, leaves, allow_unused=True)
-        rate = 0.4 * 0.88**step
+        rate = 0.4 * 0.1 ** (step / steps)
         free = [
             _step(t.detach(), g, m, rate * s, step, s)
             for t, g, m, s in zip(leaves, gradients, moments, scale, strict=True)

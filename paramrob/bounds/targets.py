@@ -155,7 +155,8 @@ class Change(Target):
             again = _Taylor.at(middle, half, top - (e1 - floor), top)
             twice = again.bound(row_top - gradient * middle, gradient, on_p)
             upper = torch.fmin(_known(once), _known(twice))
-            upper = torch.fmin(upper, _known(again.steepest() * top.clamp(min=0) * (1 + 1e-14)))
+            step = _largest_step(middle - half, middle + half, top.clamp(min=0))
+            upper = torch.fmin(upper, _known(step))
             return upper.clamp(min=0.0, max=1.0)
 
         on_z = -gradient[:, None, None] * row
@@ -220,12 +221,6 @@ class _Taylor:
         size = 1 + (ratio * row_top).abs() + self.shift.abs() + self.half + self.floor.abs()
         pad = 256 * UNIT * size * (1 + ratio)
         return self.value + torch.maximum(by_row, at_floor) + self.rest + pad
-
-    def steepest(self) -> Tensor:
-        """Return at least the sigmoid's largest derivative between any ``z`` and ``z + e``."""
-        low, high = self.middle - self.half, self.middle + self.half
-        room = 64 * UNIT * (1 + low.abs() + high.abs() + self.top.abs())
-        return largest_slope(low - room, high + self.top.clamp(min=0) + room)
 
 
 def _negated(least: Tensor) -> Tensor:
