@@ -242,6 +242,7 @@ class Assessor:
         sizes = slopes.abs()
         on_inputs = torch.zeros_like(width)
         cuts_z, cuts_p, at_z, at_p = [], [], [], []
+        plain, at_plain = [], []
         for k, relaxation in enumerate(analysis.relaxations):
             on_h, on_d = best.seen[len(analysis.relaxations) - 1 - k]
             activation = self.bound_pass.chain.activations[k]
@@ -260,6 +261,9 @@ class Assessor:
             part_z = torch.zeros_like(cost) if few else cost * share
             cuts_z.append(torch.where(bends_z, part_z, 0.0))
             cuts_p.append(torch.where(bends_p, cost * (1 - share if few else 1.0), 0.0))
+            reach = torch.nan_to_num(r.pu - r.pl, nan=0.0, posinf=0.0)
+            plain.append(on_d.detach().abs().amax(1) * reach)
+            at_plain.append((r.pl + r.pu) / 2)
             steep = relaxation.high_z.slope.unsqueeze(2)
             slopes = layers[k + 1].weight @ (steep * slopes)
             sizes = layers[k + 1].weight.abs() @ (steep * sizes)
@@ -269,7 +273,14 @@ class Assessor:
         if not cuts_z:
             none = width[:, :0]
             return on_inputs, none, none
-        return on_inputs, torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+        gain, at = torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+        # Where nothing bends any more a neuron's range may still matter to the target.
+        wide = torch.cat(plain, 1)
+        lost = (gain.amax(1) <= 0) & (width.amax(1) <= 0)
+        rest = torch.cat([torch.zeros_like(wide), wide], 1)
+        gain = torch.where(lost.unsqueeze(1), rest, gain)
+        middle = torch.cat(at_plain, 1)
+        return on_inputs, gain, torch.where(lost.unsqueeze(1), torch.cat([middle, middle], 1), at)
 
 
 def _portion(slopes: Tensor, sizes: Tensor, width: Tensor) -> Tensor:
