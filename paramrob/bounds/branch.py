@@ -214,13 +214,14 @@ class Explorer:
         return total * 8
 
     def _root(self, target: Target, start: Boxes) -> Tree:
-        assessed = self._assess(target, start, torch.full((start.lower.shape[0],), target.largest))
+        largest = torch.full_like(start.lower[:, 0], target.largest)
+        assessed = self._assess(target, start, largest)
         self.offer(target, assessed.candidate)
         return Tree(target, start, assessed.bound, assessed.split, assessed.at)
 
     def _assess(self, target: Target, boxes: Boxes, parent: Tensor) -> Assessed:
         self.boxes += boxes.lower.shape[0]
-        return self.assessor.assess(target, boxes, parent.double(), self.goal, self.attained)
+        return self.assessor.assess(target, boxes, parent, self.goal, self.attained)
 
     def _round(self, tree: Tree) -> bool:
         """Split a batch of boxes; return whether anything could be split."""

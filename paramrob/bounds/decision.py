@@ -152,7 +152,7 @@ def _decide(problem: Problem, settings: Settings, deadline: float) -> Outcome:
     status = Status.UNKNOWN
     if found:
         status = Status.SAT
-    elif bool(goal.done(torch.tensor([search.upper]).double(), -math.inf).all()):
+    elif bool(goal.done(torch.tensor([search.upper], dtype=torch.float64), -math.inf).all()):
         status = Status.UNSAT
     approximation = Approximation.EXACT if run.chain.exact else Approximation.OVER
     witness = found[-1] if found else None

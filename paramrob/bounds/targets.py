@@ -196,7 +196,8 @@ class Flip(Target):
         on_z = torch.cat([-leads, zero[None]]).expand(batch, -1, -1)
         on_e = torch.cat([torch.zeros_like(leads), row[None]]).expand(batch, -1, -1)
         count = leads.shape[0]
-        constant = torch.full((batch, count + 1), self.level.lower, device=device).double()
+        # Without a dtype, torch.full would round the level to float32.
+        constant = torch.full_like(on_z[:, :, 0], self.level.lower)
         constant[:, count] = self.level.lower - self.level.upper
         limit = torch.full((batch,), -self.level.upper, device=device, dtype=torch.float64)
         constraint = (row.expand(batch, -1), row.expand(batch, -1), limit)
