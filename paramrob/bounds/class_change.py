@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from paramrob.bounds import elementary
-from paramrob.bounds.linear import Analysis, BoundPass
+from paramrob.bounds.ascent import activate, push, run
+from paramrob.bounds.chain import Chain
+from paramrob.bounds.linear import Analysis, BoundPass, Boxes
 from paramrob.bounds.rounding import UNIT
 from paramrob.bounds.targets import Rows, Target, last_forms
 from paramrob.bounds.taylor import INF, Taylor, known, largest_step
@@ -43,7 +45,8 @@ class ClassChange(Target):
     With ``w = sign u`` the value is ``sigmoid(w(p)) - sigmoid(w(z))``: the case of one output, with
     ``Z = w(z)`` and ``E = w(p) - w(z)``. A tangent of ``w`` bounds it on one side; on the other it
     misses at most ``r^2 / 8``, ``r`` being how much the others' moves differ (the second derivative
-    of logsumexp is a variance). So the second-order bound's row is linear in ``z`` and ``p``.
+    of logsumexp is a variance). So the second-order bound's row is linear in ``z`` and ``p``. Where
+    the bend counts against ``p``, the last layer's own parameters do not: their worst is known.
     ``E`` is bounded by the mean value theorem as well, being ``sign (e_c - sum_k q_k e_k)`` for a
     ``q`` in the simplex, a softmax of the others somewhere between, and by the ranges' corners.
     """
@@ -82,7 +85,8 @@ class ClassChange(Target):
         last0, last1 = self._odds(y.p0, y.p1)
         corner = last1 - first0 if self.sign > 0 else first1 - last0
         still = self._tangent(middle, y.z0, y.z1)
-        moved = self._tangent(self._towards(y, middle), y.p0, y.p1)
+        low, high = (y.p0, y.p1) if self.sign > 0 else self._worst_last(bound_pass, analysis, y)
+        moved = self._tangent(self._towards(bound_pass.chain, analysis.boxes, low, high), low, high)
         weights, spread = self._weights(torch.minimum(y.z0, y.p0), torch.maximum(y.z1, y.p1))
         mean = self._row(weights)
         forms = last_forms(
@@ -118,7 +122,8 @@ class ClassChange(Target):
 
         on_e = -(on_p * moved.row)
         on_z = on_e + on_w * still.row
-        looseness = tangent.rest + tangent.on_p * moved.above + before * still.below
+        by_inputs = torch.minimum(moved.above, 2 * (still.above + still.below))
+        looseness = tangent.rest + tangent.on_p * by_inputs + before * still.below
         return Rows(
             on_z.unsqueeze(1),
             on_e.unsqueeze(1),
@@ -126,7 +131,32 @@ class ClassChange(Target):
             None,
             finish,
             looseness,
+            tangent.on_p * (moved.above - by_inputs),
         )
+
+    def _worst_last(
+        self, bound_pass: BoundPass, analysis: Analysis, y: _Logits
+    ) -> tuple[Tensor, Tensor]:
+        """Return ranges of the uncertain logits whose last layer's parameters are the worst.
+
+        Rows are independent, so at each ``h`` the class takes its least and the others their
+        largest value: both lie twice the slack from the other end, and the slack is at least
+        what the least ``|h|`` gives.
+        """
+        layer = bound_pass.chain.layers[-1]
+        if analysis.relaxations:
+            r, last = analysis.relaxations[-1].ranges, bound_pass.chain.activations[-1]
+            ends = torch.stack([activate(last, r.pl), activate(last, r.pu)])
+        else:
+            ends = torch.stack([analysis.boxes.lower, analysis.boxes.upper])
+        least = torch.where(ends[0] * ends[1] > 0, ends.abs().amin(0), 0.0) * (1 - 1e-12)
+        least = torch.nan_to_num(least, nan=0.0, posinf=0.0)
+        slack = 2 * (least @ layer.weight_radius.T + layer.bias_radius) * (1 - 1e-12)
+        low, high = y.p0 + slack, y.p1.clone()
+        low[:, self.output] = y.p0[:, self.output]
+        high[:, self.output] = (y.p1 - slack)[:, self.output]
+        pad = 1e-14 * (y.p0.abs() + y.p1.abs())
+        return torch.minimum(low, high) - pad, torch.maximum(low, high) + pad
 
     def _logits(self, bound_pass: BoundPass, analysis: Analysis) -> _Logits:
         size = bound_pass.chain.layers[-1].weight.shape[0]
@@ -138,13 +168,14 @@ class ClassChange(Target):
         (z0, e0, p0), (z1, e1, p1) = lower.chunk(3, dim=1), (-upper).chunk(3, dim=1)
         return _Logits(z0, z1, e0, e1, p0, p1)
 
-    def _towards(self, y: _Logits, middle: Tensor) -> Tensor:
+    def _towards(self, chain: Chain, boxes: Boxes, low: Tensor, high: Tensor) -> Tensor:
         """Return where the worst logits of the uncertain network probably lie."""
         if self.sign < 0:
-            return (y.p0 + y.p1) / 2
-        worst = middle + y.e0
-        worst[:, self.output] = (middle + y.e1)[:, self.output]
-        return worst
+            return (low + high) / 2
+        x = (boxes.lower + boxes.upper) / 2
+        _, theta = push(chain, self, x)
+        worst = run(chain, x, theta)[1].detach()
+        return torch.where(torch.isfinite(worst), worst, (low + high) / 2)
 
     def _row(self, weights: Tensor) -> Tensor:
         """Return ``sign (y_c - sum_k q_k y_k)`` as coefficients."""

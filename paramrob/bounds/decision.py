@@ -12,7 +12,7 @@ import torch
 
 from paramrob.bounds.ascent import Candidate
 from paramrob.bounds.assess import Assessor
-from paramrob.bounds.branch import Explorer, Goal, Search
+from paramrob.bounds.branch import INTERRUPTED, TIMEOUT, Explorer, Goal, Search
 from paramrob.bounds.chain import Chain, build_chain
 from paramrob.bounds.decode import decode
 from paramrob.bounds.goals import change_targets, flip_targets
@@ -187,7 +187,7 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
 def _epsilon(run: _Run) -> Outcome:
     if run.chain.is_rigid():
         return Outcome(brackets={"epsilon": Bracket(0.0, 0.0)}, exact_encoding=run.chain.exact)
-    goal = Goal(tolerance=0.9 * run.settings.tolerance)
+    goal = Goal(tolerance=0.9 * run.settings.tolerance, floor=0.0)
     search = run.search(list(change_targets(run.chain)), goal, "epsilon")
     bracket = _bracket(run, search, lambda w: w.change)
     return _estimated(run, {"epsilon": bracket}, [search])
@@ -198,7 +198,7 @@ def _sigma(run: _Run) -> Outcome:
     if run.chain.is_rigid():
         still = {name: Bracket(0.0, 0.0) for name in sides}
         return Outcome(brackets=still, exact_encoding=run.chain.exact)
-    goal = Goal(tolerance=0.9 * run.settings.tolerance)
+    goal = Goal(tolerance=0.9 * run.settings.tolerance, floor=0.0)
     brackets, searches = {}, []
     for left, (name, targets) in zip(range(len(sides), 0, -1), sides.items(), strict=True):
         now = time.monotonic()
@@ -206,7 +206,7 @@ def _sigma(run: _Run) -> Outcome:
         search = run.search(targets, goal, name, limit)
         searches.append(search)
         brackets[name] = _bracket(run, search, _flipped_margin)
-        if search.reason == "interrupted":
+        if search.reason == INTERRUPTED:
             break
     for name in sides.keys() - brackets.keys():
         brackets[name] = Bracket(0.0, max(t.largest for t in sides[name]))
@@ -251,7 +251,7 @@ def _delta(problem: Problem, settings: Settings, deadline: float) -> Outcome:
     while upper is None or upper - lower > tolerance:
         left = deadline - time.monotonic()
         if left <= 0:
-            reason = "the time ran out; raise --timeout"
+            reason = TIMEOUT
             break
         box = problem.uncertain.perturbation.scaled(delta)
         trial = replace(problem, uncertain=UncertainNetwork(problem.uncertain.network, box))

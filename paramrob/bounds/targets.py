@@ -28,7 +28,8 @@ class Rows:
     ``constraint`` is one more row ``(on_z, on_e, constant)``, ``(batch, out)`` and ``(batch,)``,
     that is not positive at any input and parameter that counts; any multiple of it may be
     added to the others. ``finish`` maps the rows' lower bounds ``(batch, rows)`` to upper bounds
-    of the value ``(batch,)``.
+    of the value ``(batch,)``. ``looseness`` is what ``finish`` may add because the inputs range,
+    ``neuron_looseness`` what it may add because the parameters do.
     """
 
     on_z: Tensor
@@ -37,6 +38,7 @@ class Rows:
     constraint: tuple[Tensor, Tensor, Tensor] | None
     finish: Callable[[Tensor], Tensor]
     looseness: Tensor | None = None
+    neuron_looseness: Tensor | None = None
 
 
 class Target(ABC):
