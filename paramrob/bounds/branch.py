@@ -259,7 +259,8 @@ class Explorer:
     def _is_small(self, boxes: Boxes) -> bool:
         """Whether twice as many boxes would cost about the same, and inputs are few."""
         count, inputs = boxes.lower.shape
-        return inputs <= FEW_INPUTS and 2 * count <= self.assessor.batch // 16
+        shallow = len(self.assessor.bound_pass.chain.layers) <= 2
+        return inputs <= FEW_INPUTS and 2 * count <= self.assessor.batch // (4 if shallow else 16)
 
     def _children(self, tree: Tree, boxes: Boxes, split: Tensor, at: Tensor) -> Boxes:
         inputs = boxes.lower.shape[1]
