@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -64,7 +65,7 @@ def random_network(
     rng: np.random.Generator, widths: Sequence[int], kind: str = "relu", scale: float = 1.0
 ) -> Network:
     """Return He-like weights and small biases; ``widths`` from input to output."""
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(itertools.pairwise(widths))
     weights = [rng.normal(size=(b, a)) * np.sqrt(2 / a) * scale for a, b in pairs]
     biases = [rng.normal(size=b) * 0.2 for _, b in pairs]
     return layered(weights, biases, [kind] * (len(pairs) - 1))

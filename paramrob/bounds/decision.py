@@ -17,7 +17,7 @@ from paramrob.bounds.chain import Chain, build_chain
 from paramrob.bounds.decode import decode
 from paramrob.bounds.goals import change_targets, flip_targets
 from paramrob.bounds.linear import BoundPass, Boxes
-from paramrob.bounds.rounding import magnitudes
+from paramrob.bounds.rounding import check_arithmetic, magnitudes
 from paramrob.bounds.targets import Target
 from paramrob.engine import Settings
 from paramrob.errors import InputError, ReplayError
@@ -87,6 +87,7 @@ class _Run:
 def _ready(problem: Problem, settings: Settings, deadline: float) -> _Run:
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("no CUDA device is at hand; use --device cpu")
+    check_arithmetic()
     chain = build_chain(problem)
     low, high = (torch.from_numpy(a) for a in problem.domain.outer())
     inner = [torch.from_numpy(a) for a in problem.domain.inner()]
