@@ -36,6 +36,7 @@ from paramrob.verdict import (
     verdict_from,
 )
 
+FAR = "no witness close to the proved end was found; ask again on a smaller box around the best"
 PRESPLIT = 6
 """Up to so many inputs, a domain that holds 0 is split there at once: |x| is linear then."""
 
@@ -235,7 +236,7 @@ def _estimated(run: _Run, brackets: dict[str, Bracket], searches: list[Search]) 
     reason = None
     if any(b.width > run.settings.tolerance for b in brackets.values()):
         reasons = [s.reason for s in searches if s.reason]
-        reason = reasons[0] if reasons else "no witness attains the proved end; try another --seed"
+        reason = reasons[0] if reasons else FAR
     return Outcome(None, reason, brackets=brackets, exact_encoding=run.chain.exact)
 
 
