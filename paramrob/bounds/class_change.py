@@ -218,8 +218,10 @@ class ClassChange(Target):
         most = elementary.exp_bounds((high - shift).clamp(max=300.0))[1] * others
         middle = elementary.exp((((low + high) / 2) - shift).clamp(-600.0, 300.0)) * others
         weights = middle / middle.sum(1, keepdim=True)
-        smallest = least / (least + (most.sum(1, keepdim=True) - most)) * (1 - 1e-12)
-        greatest = most / (most + (least.sum(1, keepdim=True) - least)) * (1 + 1e-12)
+        # Sums without one term, not differences: a large term would leave nothing of the others.
+        without = 1.0 - torch.eye(low.shape[1], dtype=low.dtype, device=low.device)
+        smallest = least / (least + most @ without) * (1 - 1e-12)
+        greatest = most / (most + least @ without) * (1 + 1e-12)
         spread = torch.maximum(greatest - weights, weights - smallest).clamp(min=0) + 1e-14
         unknown = torch.isnan(spread) | (high - shift > 300.0) | (low - shift > 300.0)
         return weights, torch.where(unknown, 1.0, spread).clamp(max=1.0) * others
