@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -29,7 +29,7 @@ def activated(op: Activation, t: Exact) -> Exact:
     return t.max(0 * t) + (rational(op.slope) * t.min(0 * t) if op.kind == "leaky_relu" else 0)
 
 
-def results(network: Network, x: Sequence[float], values: Mapping[str, Array]) -> list[list[Exact]]:
+def results(network: Network, x: Array, values: Mapping[str, Array]) -> list[list[Exact]]:
     """Return the result of every dense layer of a chain of dense layers and activations."""
     h: list[Exact] = [rational(v) for v in x]
     found = []
