@@ -173,3 +173,19 @@ def test_random_networks_of_wild_magnitudes(seed: int, kind: str) -> None:
     delta = Fraction(float(rng.choice(MAGNITUDES[1:-1])))
     output: OutputKind = "logit" if rng.uniform() < 0.5 else "value"
     assert_nothing_contradicts(problem(network, unit_box(1, half), delta, output), 4)
+
+
+def test_a_flip_counts_on_the_side_where_exact_replay_finds_it() -> None:
+    # float64 takes the reference for far above the level; it is exactly 0, far below.
+    weights = [
+        np.array([[3.0], [-2.0], [0.1]]),
+        np.array([[1.6e-9, -1.5e-8, -5e-9], [-4e-9, -5.5e-9, -3e-9], [-1e-8, -7e-9, -8e-10]]),
+        np.array([[-3e15, 8e15, 2e15]]),
+    ]
+    biases = [np.array([7e157, 2e159, -1.5e159]), np.full(3, 1e-31), np.array([-3e-31])]
+    network = layered(weights, biases, ["relu", "relu"])
+    subject = problem(network, unit_box(1, 1e-300), "1e8", "logit", Fraction("0.999"))
+    sigma = estimate(subject, "sigma", QUICK).brackets
+    for name, labels in (("sigma_above", (1, 0)), ("sigma_below", (0, 1))):
+        witness = sigma[name].witness
+        assert witness is None or witness.labels == labels
