@@ -11,8 +11,8 @@ from torch import Tensor
 from paramrob.bounds.ascent import Candidate, climb, push, repair, run
 from paramrob.bounds.linear import Analysis, BoundPass, Boxes, Chord, Forms
 from paramrob.bounds.optimise import Best, optimise
-from paramrob.bounds.rounding import SMALLEST_NORMAL, UNIT
 from paramrob.bounds.relaxations import Choice, Line, Plane, Ranges, Relaxation
+from paramrob.bounds.rounding import SMALLEST_NORMAL, UNIT
 from paramrob.bounds.splitting import choose_split, loose_of
 from paramrob.bounds.targets import Flip, Rows, Target
 
