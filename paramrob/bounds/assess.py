@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from paramrob.bounds.ascent import Candidate, climb, push, repair, run
+from paramrob.bounds.ascent import Candidate, activate, climb, push, repair, run
 from paramrob.bounds.linear import Analysis, BoundPass, Boxes, Chord, Forms
 from paramrob.bounds.optimise import Best, optimise
 from paramrob.bounds.relaxations import Choice, Line, Plane, Ranges, Relaxation
 from paramrob.bounds.targets import Flip, Rows, Target
+from paramrob.models.network import Activation
 
 if TYPE_CHECKING:
     from paramrob.bounds.branch import Goal
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 INF = float("inf")
 FEW_INPUTS = 8
 """Up to so many inputs, what the inputs cause is split on the inputs."""
+CLIMB_STEPS = 8
+"""Gradient steps of one local search for a witness."""
+MOST_MULTIPLES = 16
+"""Multiples of a constraint tried for each row."""
 LONGER = 8
 """How many times as many gradient steps a box gets that splitting will not close."""
 HOPELESS = 0.1
@@ -98,20 +103,33 @@ class Assessor:
         rows = target.prepare(self.bound_pass, analysis)
         weight = torch.ones_like(rows.constant)
         best = optimise(self.bound_pass, analysis, rows, torch.zeros_like(weight), 0)
-        bound = torch.minimum(parent, self._value(analysis, rows, best))
-        candidate = self._candidate(target, boxes, best)
+        value, x = self._value(analysis, rows, best)
+        bound = torch.minimum(parent, value)
+        candidate = self._candidate(target, boxes, best, x)
         if candidate and candidate.value > attained:
             attained = candidate.value
         split, at = torch.full_like(bound, -1).long(), torch.zeros_like(bound)
-        steps = self.steps
         index = (~goal.done(bound, attained)).nonzero().squeeze(1)
-        while index.numel():
+        if not index.numel():
+            return Assessed(bound, split, at, candidate)
+        everything = index.numel() == bound.numel()
+        chosen = self._split(
+            analysis if everything else part(analysis, index),
+            rows.looseness if everything or rows.looseness is None else rows.looseness[index],
+            best if everything else best.part(index),
+        )
+        split[index], at[index], _ = chosen
+        # Slopes and multipliers help where neurons cost more than the inputs' widths do.
+        if boxes.cuts is None:
+            index = index[(split[index] >= boxes.lower.shape[1]) | (split[index] < 0)]
+        steps = self.steps
+        while index.numel() and steps:
             analysis = part(self._analyse(boxes), index)
             rows = target.prepare(self.bound_pass, analysis)
             best = optimise(self.bound_pass, analysis, rows, weight[index], steps)
-            better = torch.minimum(bound[index], self._value(analysis, rows, best))
+            better = torch.minimum(bound[index], self._value(analysis, rows, best)[0])
             bound = bound.index_put((index,), better)
-            split[index], at[index], hope = self._split(analysis, rows, best)
+            split[index], at[index], hope = self._split(analysis, rows.looseness, best)
             if steps > self.steps or boxes.cuts is None:
                 break
             # Where no split explains the gap, the multipliers of the cuts do: look longer.
@@ -122,13 +140,13 @@ class Assessor:
 
     def climb(self, target: Target, near: Candidate | None = None) -> Candidate | None:
         """Search for a good candidate from random inputs, or close to a known one."""
-        count = 96 if near is None else 8
+        count = 64 if near is None else 8
         noise = torch.rand(count, self.lower.numel(), generator=self._generator).double()
         x = self.lower + noise * (self.upper - self.lower)
         if near is not None:
             x = near.x + 1e-3 * (x - near.x)
             x[0] = near.x
-        best = climb(self.bound_pass.chain, target, x, self.lower, self.upper, 15)
+        best = climb(self.bound_pass.chain, target, x, self.lower, self.upper, CLIMB_STEPS)
         if isinstance(target, Flip):
             theta = [t.unsqueeze(0) for t in best.theta]
             best = self._crossing(target, best.x.unsqueeze(0), theta) or best
@@ -147,26 +165,31 @@ class Assessor:
         value = torch.nan_to_num(target.attained(*run(chain, x, theta)), nan=-INF)
         return _best_of(x, theta, value)
 
-    def _value(self, analysis: Analysis, rows: Rows, best: Best) -> Tensor:
-        """Return upper bounds from the rows, with the constraint used as far as it goes."""
-        least, feasible = best.least, analysis.feasible
+    def _value(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor | None]:
+        """Return upper bounds from the rows, the constraint used as far as it goes.
+
+        With a constraint, also the inputs ``(batch, in)`` at which they are attained.
+        """
+        least, feasible, x = best.least, analysis.feasible, None
         if rows.constraint is not None:
             on_z, on_e, constant = rows.constraint
             forms = self.bound_pass.rows(analysis, on_z.unsqueeze(1), on_e.unsqueeze(1))
             shift = constant.unsqueeze(1)
             limit = Forms(forms.a, forms.c + shift - 2e-15 * (shift.abs() + forms.c.abs()))
             feasible = feasible & ~(limit.least(analysis.boxes)[:, 0] > 0)
-            least = torch.maximum(least, _least_within(best, limit, analysis.boxes))
+            within, x = _least_within(best, limit, analysis.boxes)
+            least = torch.maximum(least, within)
         bound = rows.finish(least)
         bound = torch.where(torch.isnan(bound), INF, bound)
-        return torch.where(feasible, bound, -INF)
+        return torch.where(feasible, bound, -INF), x
 
-    def _candidate(self, target: Target, boxes: Boxes, best: Best) -> Candidate | None:
+    def _candidate(
+        self, target: Target, boxes: Boxes, best: Best, within: Tensor | None
+    ) -> Candidate | None:
         """Return the best of the points at which the linear bounds are attained."""
-        a = best.a[:, 0]
-        x = torch.where(a > 0, boxes.lower, boxes.upper)
-        if isinstance(target, Flip):
-            x = torch.cat([x, (boxes.lower + boxes.upper) / 2])
+        x = torch.where(best.a[:, 0] > 0, boxes.lower, boxes.upper)
+        if within is not None:
+            x = torch.cat([within, (boxes.lower + boxes.upper) / 2])
         x = torch.minimum(torch.maximum(x, self.lower), self.upper)
         value, theta = push(self.bound_pass.chain, target, x)
         plain = _best_of(x, theta, torch.nan_to_num(value, nan=-INF))
@@ -176,12 +199,14 @@ class Assessor:
         known = [c for c in (plain, mended) if c is not None]
         return max(known, key=lambda c: c.value, default=None)
 
-    def _split(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(
+        self, analysis: Analysis, looseness: Tensor | None, best: Best
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what to split, where, and how much of the bound that may cost now."""
         boxes = analysis.boxes
         inputs = boxes.lower.shape[1]
         width = boxes.upper - boxes.lower
-        on_inputs, neurons, where = self._scores(analysis, rows, best)
+        on_inputs, neurons, where = self._scores(analysis, looseness, best)
         middle = (boxes.lower + boxes.upper) / 2
         splittable = (middle > boxes.lower) & (middle < boxes.upper)
         # A little for plain width keeps boxes from becoming needles.
@@ -200,7 +225,9 @@ class Assessor:
             score = torch.maximum(score, gain)
         return choice, at, score
 
-    def _scores(self, analysis: Analysis, rows: Rows, best: Best) -> tuple[Tensor, Tensor, Tensor]:
+    def _scores(
+        self, analysis: Analysis, looseness: Tensor | None, best: Best
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what each input and each neuron's cut may gain, and where to cut.
 
         The gap between the two planes of a neuron, times the coefficient that meets it, is what
@@ -217,13 +244,15 @@ class Assessor:
         cuts_z, cuts_p, at_z, at_p = [], [], [], []
         for k, relaxation in enumerate(analysis.relaxations):
             on_h, on_d = best.seen[len(analysis.relaxations) - 1 - k]
-            cost = _cost(relaxation, best.relaxed[k], on_h.detach(), on_d.detach())
+            activation = self.bound_pass.chain.activations[k]
+            cost = _cost(relaxation, activation, k == 0, on_h.detach(), on_d.detach())
             r = relaxation.ranges
             wz, we = r.zu - r.zl, r.eu - r.el
-            share = wz / (wz + we).clamp(min=1e-300)
+            # Behind the first layer nothing is lost at a single input.
+            share = torch.ones_like(wz) if k == 0 else wz / (wz + we).clamp(min=1e-300)
             portion = _portion(slopes, sizes, width)
             on_inputs = on_inputs + ((cost * share).unsqueeze(2) * portion).sum(1)
-            smooth = self.bound_pass.chain.activations[k].kind in ("sigmoid", "tanh")
+            smooth = activation.kind in ("sigmoid", "tanh")
             bends_z = (r.zu > r.zl) if smooth else (r.zl < 0) & (r.zu > 0)
             bends_p = (r.pu > r.pl) if smooth else (r.pl < 0) & (r.pu > 0)
             at_z.append((r.zl + r.zu) / 2 if smooth else torch.zeros_like(r.zl))
@@ -234,9 +263,9 @@ class Assessor:
             steep = relaxation.high_z.slope.unsqueeze(2)
             slopes = layers[k + 1].weight @ (steep * slopes)
             sizes = layers[k + 1].weight.abs() @ (steep * sizes)
-        if rows.looseness is not None:
+        if looseness is not None:
             portion = _portion(slopes, sizes, width).mean(1)
-            on_inputs = on_inputs + rows.looseness.unsqueeze(1) * portion
+            on_inputs = on_inputs + looseness.unsqueeze(1) * portion
         if not cuts_z:
             none = width[:, :0]
             return on_inputs, none, none
@@ -263,29 +292,44 @@ def _best_of(x: Tensor, theta: list[Tensor], value: Tensor) -> Candidate | None:
     return Candidate(x[i], tuple(t[i] for t in theta), float(value[i]))
 
 
-def _cost(relaxation: Relaxation, relaxed: object, on_h: Tensor, on_d: Tensor) -> Tensor:
+def _cost(
+    relaxation: Relaxation, activation: Activation, first: bool, on_h: Tensor, on_d: Tensor
+) -> Tensor:
+    """Return what each neuron's relaxation may cost, ``(batch, neurons)``.
+
+    Behind the first layer ``e`` is a slack of its own, free to be at the end that is worst, so the
+    gap there counts; deeper down, that in the middle does.
+    """
     r = relaxation.ranges
-    z, e = (r.zl + r.zu) / 2, (r.el + r.eu) / 2
+    z = (r.zl + r.zu) / 2
     here = relaxation.at()
-    low, high = here.d_low, here.d_high
-    gap_d = (high.z - low.z) * z + (high.e - low.e) * e + high.intercept - low.intercept
+    if first:
+
+        def true(e: Tensor) -> Tensor:
+            return activate(activation, z + e) - activate(activation, z)
+
+        below = (true(r.el) - here.d_low.value(z, r.el)).clamp(min=0)
+        above = (here.d_high.value(z, r.eu) - true(r.eu)).clamp(min=0)
+    else:
+        e = (r.el + r.eu) / 2
+        below = above = (here.d_high.value(z, e) - here.d_low.value(z, e)).clamp(min=0)
     gap_h = (here.h_high.slope - here.h_low.slope) * z
-    gap_h = gap_h + here.h_high.intercept - here.h_low.intercept
-    cost = on_d.abs().amax(1) * gap_d.clamp(min=0) + on_h.abs().amax(1) * gap_h.clamp(min=0)
-    return torch.nan_to_num(cost, nan=0.0, posinf=0.0)
+    gap_h = (gap_h + here.h_high.intercept - here.h_low.intercept).clamp(min=0)
+    cost = on_d.clamp(min=0).amax(1) * below + (-on_d).clamp(min=0).amax(1) * above
+    return torch.nan_to_num(cost + on_h.abs().amax(1) * gap_h, nan=0.0, posinf=0.0)
 
 
-def _least_within(best: Best, limit: Forms, boxes: Boxes) -> Tensor:
+def _least_within(best: Best, limit: Forms, boxes: Boxes) -> tuple[Tensor, Tensor]:
     """Return the least value of each row where the constraint's form is not positive.
 
     Any multiple of the form may be added; the best one turns some coefficient to zero, so
-    those multiples are tried (the dual of a linear program with one constraint over a box).
+    those multiples are tried (the dual of a linear program with one constraint over a box). The
+    solution ``(batch, in)`` of the row with the largest least value comes with it: that
+    coefficient's input is the one strictly between its ends.
     """
     a, g = best.a, limit.a
     steps = torch.nan_to_num(-a / g, nan=0.0, posinf=0.0, neginf=0.0).clamp(min=0)
-    count = steps.shape[2]
-    if count > 16:
-        steps = steps[:, :, :16]
+    steps = steps[:, :, :MOST_MULTIPLES]
     mixed = a.unsqueeze(2) + steps.unsqueeze(3) * g.unsqueeze(2)
     constant = best.c.unsqueeze(2) + steps * limit.c.unsqueeze(2)
     # What the sums round off: two units of the magnitudes that they add.
@@ -297,4 +341,15 @@ def _least_within(best: Best, limit: Forms, boxes: Boxes) -> Tensor:
         mixed.reshape(batch, rows * tried, inputs),
         (constant - (8 + inputs) * 2.0**-52 * lost).reshape(batch, rows * tried),
     )
-    return forms.least(boxes).reshape(batch, rows, tried).max(dim=2).values
+    least = forms.least(boxes)
+    code = least.argmax(dim=1)
+    free = code % tried
+    chosen = mixed.reshape(batch, rows * tried, inputs)[torch.arange(batch), code]
+    x = torch.where(chosen > 0, boxes.lower, boxes.upper)
+    at_free = free[:, None]
+    slope = g[:, 0].gather(1, at_free)
+    others = (g[:, 0] * x).sum(1, keepdim=True) - slope * x.gather(1, at_free)
+    crossing = torch.nan_to_num(-(limit.c + others) / slope, nan=0.0)
+    low, high = boxes.lower.gather(1, at_free), boxes.upper.gather(1, at_free)
+    x = x.scatter(1, at_free, torch.minimum(torch.maximum(crossing, low), high))
+    return least.reshape(batch, rows, tried).max(dim=2).values, x

@@ -23,6 +23,8 @@ INF = float("inf")
 MEMORY = 2 << 30
 """Bytes that the open boxes may take."""
 TIMEOUT = "the time ran out; raise --timeout"
+FEW_INPUTS = 3
+"""Up to so many inputs, small batches are split several times in a round."""
 CLIMB_EVERY = 8
 """Rounds between local searches from the best candidate."""
 
@@ -235,6 +237,9 @@ class Explorer:
             split, at = split[~stuck], at[~stuck]
         children = self._children(tree, boxes, split, at)
         parent = torch.cat([bound, bound])
+        while self._is_small(children) and bool((split < boxes.lower.shape[1]).all()):
+            children = halve(children)
+            parent = torch.cat([parent, parent])
         assessed = self._assess(tree.target, children, parent)
         self.offer(tree.target, assessed.candidate)
         done = self.goal.done(assessed.bound, self.attained)
@@ -246,6 +251,11 @@ class Explorer:
         )
         tree.settle()
         return True
+
+    def _is_small(self, boxes: Boxes) -> bool:
+        """Whether twice as many boxes would cost about the same, and inputs are few."""
+        count, inputs = boxes.lower.shape
+        return inputs <= FEW_INPUTS and 2 * count <= self.assessor.batch // 16
 
     def _children(self, tree: Tree, boxes: Boxes, split: Tensor, at: Tensor) -> Boxes:
         inputs = boxes.lower.shape[1]
@@ -270,6 +280,17 @@ class Explorer:
         else:
             cuts = None
         return Boxes(torch.cat([low.lower, high.lower]), torch.cat([low.upper, high.upper]), cuts)
+
+
+def halve(boxes: Boxes) -> Boxes:
+    """Halve every box along its input that is the widest compared with the whole batch's."""
+    width = boxes.upper - boxes.lower
+    index, axis = torch.arange(width.shape[0]), (width / width.mean(0)).nan_to_num().argmax(1)
+    middle = ((boxes.lower + boxes.upper) / 2)[index, axis]
+    low, high = boxes.upper.clone(), boxes.lower.clone()
+    low[index, axis] = high[index, axis] = middle
+    cuts = None if boxes.cuts is None else torch.cat([boxes.cuts, boxes.cuts])
+    return Boxes(torch.cat([boxes.lower, high]), torch.cat([low, boxes.upper]), cuts)
 
 
 def no_cuts(count: int, hidden: int) -> Tensor:

@@ -13,20 +13,24 @@ import torch
 from torch import Tensor
 
 from paramrob.bounds.linear import Analysis, BoundPass, Forms
-from paramrob.bounds.relaxations import Choice, Relaxed
+from paramrob.bounds.relaxations import Choice
 from paramrob.bounds.targets import Rows
 from paramrob.errors import SoundnessError
 
 
 @dataclass
 class Best:
-    """The best forms met for each row, and the coefficients and relaxations behind them."""
+    """The best forms met for each row, and the coefficients of the last try."""
 
     least: Tensor
     a: Tensor
     c: Tensor
     seen: list[tuple[Tensor, Tensor]]
-    relaxed: list[Relaxed]
+
+    def part(self, index: Tensor) -> Best:
+        """Return it for some of the boxes."""
+        seen = [(h[index], d[index]) for h, d in self.seen]
+        return Best(self.least[index], self.a[index], self.c[index], seen)
 
 
 def with_constraint(rows: Rows, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +139,7 @@ def _bound(
     forms = bound_pass.rows(analysis, on_z, on_e, relaxed, multipliers, seen)
     forms = Forms(forms.a, forms.c + constant - 2e-15 * (constant.abs() + forms.c.abs()))
     least = forms.least(analysis.boxes)
-    return least, Best(least.detach(), forms.a.detach(), forms.c.detach(), seen, relaxed)
+    return least, Best(least.detach(), forms.a.detach(), forms.c.detach(), seen)
 
 
 def _keep(best: Best | None, current: Best) -> Best:
@@ -145,5 +149,5 @@ def _keep(best: Best | None, current: Best) -> Best:
     best.least = torch.where(better, current.least, best.least)
     best.a = torch.where(better.unsqueeze(-1), current.a, best.a)
     best.c = torch.where(better, current.c, best.c)
-    best.seen, best.relaxed = current.seen, current.relaxed
+    best.seen = current.seen
     return best

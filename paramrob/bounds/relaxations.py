@@ -58,6 +58,10 @@ class Plane:
     e: Tensor
     intercept: Tensor
 
+    def value(self, z: Tensor, e: Tensor) -> Tensor:
+        """Return the plane's value at ``(z, e)``, in floating point."""
+        return self.z * z + self.e * e + self.intercept
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -179,16 +183,12 @@ def _choose_family(relaxation: Relaxation, start: Choice) -> Relaxation:
     ones, zeros = torch.ones_like(middle), torch.zeros_like(middle)
     separate = relaxation.at(Choice(start.zero, start.shift, start.minus, ones, ones))
     joint = relaxation.at(Choice(start.zero, start.shift, start.minus, zeros, zeros))
-    low = _at(separate.d_low, middle, r.el) > _at(joint.d_low, middle, r.el)
-    high = _at(separate.d_high, middle, r.eu) < _at(joint.d_high, middle, r.eu)
+    low = separate.d_low.value(middle, r.el) > joint.d_low.value(middle, r.el)
+    high = separate.d_high.value(middle, r.eu) < joint.d_high.value(middle, r.eu)
     chosen = Choice(
         start.zero, start.shift, start.minus, low.to(middle.dtype), high.to(middle.dtype)
     )
     return replace(relaxation, start=chosen)
-
-
-def _at(plane: Plane, z: Tensor, e: Tensor) -> Tensor:
-    return plane.z * z + plane.e * e + plane.intercept
 
 
 def _relu_lines(lower: Tensor, upper: Tensor) -> tuple[Line, Line, Tensor]:
@@ -353,8 +353,8 @@ def _smooth_joint(f: Smooth, r: Ranges) -> tuple[Plane, Plane]:
 
     high, wide_high = tangent(r.eu, 1.0), chord(1.0)
     low, wide_low = tangent(r.el, -1.0), chord(-1.0)
-    better_high = _at(high, middle, r.eu) < _at(wide_high, middle, r.eu)
-    better_low = _at(low, middle, r.el) > _at(wide_low, middle, r.el)
+    better_high = high.value(middle, r.eu) < wide_high.value(middle, r.eu)
+    better_low = low.value(middle, r.el) > wide_low.value(middle, r.el)
     return _pick(better_low, low, wide_low), _pick(better_high, high, wide_high)
 
 
