@@ -60,7 +60,7 @@ def _say(sentence: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
 @click.version_option(__version__, prog_name="paramrob", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Prove what a neural network does for every parameter vector in a box.
+    """Prove what a neural network does for every parameter vector in a box.
 
     \b
     Exit codes: 0 proved, 1 refuted with a witness, 2 bad input, 3 open or stopped,
@@ -73,7 +73,7 @@ def main() -> None:
 @shared_options
 @_with_exit_codes
 def check(model: str, **options: Any) -> int:
-    r"""Prove or refute a property of MODEL: do its labels stay, by default.
+    """Prove or refute a property of MODEL: do its labels stay, by default.
 
     \b
     paramrob check model.pt --delta 0.01
@@ -89,7 +89,7 @@ def check(model: str, **options: Any) -> int:
 @shared_options
 @_with_exit_codes
 def estimate(model: str, quantity: str, **options: Any) -> int:
-    r"""Bracket a QUANTITY of MODEL.
+    """Bracket a QUANTITY of MODEL.
 
     \b
     epsilon  the largest change of the confidence

@@ -24,7 +24,7 @@ from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
 PROVED, REFUTED, OPEN = 0, 1, 3
 """Exit codes; 2 (bad input) and 4 (internal error) belong to exceptions."""
 
-_LIBRARIES = ("numpy", "onnx", "python-flint", "scipy", "torch")
+_LIBRARIES = ("numpy", "onnx", "python-flint", "torch")
 
 
 def exit_code(outcome: Outcome, tolerance: float) -> int:

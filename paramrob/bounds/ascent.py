@@ -54,7 +54,6 @@ def run(chain: Chain, x: Tensor, theta: Sequence[Tensor]) -> tuple[Tensor, Tenso
 
 def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tensor, list[Tensor]]:
     """Return the value at each input for slacks that follow the gradient's sign."""
-    row = target.deviation(chain.layers[-1].weight.shape[0]).to(x.device)
     theta = [
         torch.zeros(x.shape[0], layer.weight.shape[0], dtype=x.dtype, device=x.device)
         for layer in chain.layers
@@ -64,8 +63,8 @@ def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tens
     for _ in range(rounds):
         leaves = [t.detach().requires_grad_(True) for t in theta]
         with torch.enable_grad():
-            _, p = run(chain, x, leaves)
-            gradients = torch.autograd.grad((p @ row).sum(), leaves)
+            score = target.pushed(*run(chain, x, leaves)).sum()
+            gradients = torch.autograd.grad(score, leaves)
         theta = [torch.where(g >= 0, 1.0, -1.0).to(x.dtype) for g in gradients]
         with torch.no_grad():
             value = target.attained(*run(chain, x, theta))

@@ -67,6 +67,14 @@ def part(analysis: Analysis, index: Tensor) -> Analysis:
     )
 
 
+@dataclass(frozen=True)
+class Loose:
+    """What a target's own bound may add, ``(batch,)`` each; see :class:`Rows`."""
+
+    looseness: Tensor | None
+    neuron_looseness: Tensor | None
+
+
 class Assessor:
     """Bounds batches of boxes of one problem.
 
@@ -115,7 +123,7 @@ class Assessor:
         everything = index.numel() == bound.numel()
         chosen = self._split(
             analysis if everything else part(analysis, index),
-            rows.looseness if everything or rows.looseness is None else rows.looseness[index],
+            _loose(rows, index),
             best if everything else best.part(index),
         )
         split[index], at[index], _ = chosen
@@ -129,7 +137,7 @@ class Assessor:
             best = optimise(self.bound_pass, analysis, rows, weight[index], steps)
             better = torch.minimum(bound[index], self._value(analysis, rows, best)[0])
             bound = bound.index_put((index,), better)
-            split[index], at[index], hope = self._split(analysis, rows.looseness, best)
+            split[index], at[index], hope = self._split(analysis, _loose(rows), best)
             if steps > self.steps or boxes.cuts is None:
                 break
             # Where no split explains the gap, the multipliers of the cuts do: look longer.
@@ -199,14 +207,12 @@ class Assessor:
         known = [c for c in (plain, mended) if c is not None]
         return max(known, key=lambda c: c.value, default=None)
 
-    def _split(
-        self, analysis: Analysis, looseness: Tensor | None, best: Best
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, analysis: Analysis, rows: Loose, best: Best) -> tuple[Tensor, Tensor, Tensor]:
         """Return what to split, where, and how much of the bound that may cost now."""
         boxes = analysis.boxes
         inputs = boxes.lower.shape[1]
         width = boxes.upper - boxes.lower
-        on_inputs, neurons, where = self._scores(analysis, looseness, best)
+        on_inputs, neurons, where = self._scores(analysis, rows, best)
         middle = (boxes.lower + boxes.upper) / 2
         splittable = (middle > boxes.lower) & (middle < boxes.upper)
         # A little for plain width keeps boxes from becoming needles.
@@ -225,9 +231,7 @@ class Assessor:
             score = torch.maximum(score, gain)
         return choice, at, score
 
-    def _scores(
-        self, analysis: Analysis, looseness: Tensor | None, best: Best
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _scores(self, analysis: Analysis, rows: Loose, best: Best) -> tuple[Tensor, Tensor, Tensor]:
         """Return what each input and each neuron's cut may gain, and where to cut.
 
         The gap between the two planes of a neuron, times the coefficient that meets it, is what
@@ -242,14 +246,16 @@ class Assessor:
         sizes = slopes.abs()
         on_inputs = torch.zeros_like(width)
         cuts_z, cuts_p, at_z, at_p = [], [], [], []
+        plain, at_plain = [], []
         for k, relaxation in enumerate(analysis.relaxations):
             on_h, on_d = best.seen[len(analysis.relaxations) - 1 - k]
             activation = self.bound_pass.chain.activations[k]
-            cost = _cost(relaxation, activation, k == 0, on_h.detach(), on_d.detach())
+            first = k == 0 and bool(width.any())
+            cost = _cost(relaxation, activation, first, on_h.detach(), on_d.detach())
             r = relaxation.ranges
             wz, we = r.zu - r.zl, r.eu - r.el
             # Behind the first layer nothing is lost at a single input.
-            share = torch.ones_like(wz) if k == 0 else wz / (wz + we).clamp(min=1e-300)
+            share = torch.ones_like(wz) if first else wz / (wz + we).clamp(min=1e-300)
             portion = _portion(slopes, sizes, width)
             on_inputs = on_inputs + ((cost * share).unsqueeze(2) * portion).sum(1)
             smooth = activation.kind in ("sigmoid", "tanh")
@@ -260,16 +266,37 @@ class Assessor:
             part_z = torch.zeros_like(cost) if few else cost * share
             cuts_z.append(torch.where(bends_z, part_z, 0.0))
             cuts_p.append(torch.where(bends_p, cost * (1 - share if few else 1.0), 0.0))
+            reach = torch.nan_to_num(r.pu - r.pl, nan=0.0, posinf=0.0)
+            plain.append(on_d.detach().abs().amax(1) * reach)
+            at_plain.append((r.pl + r.pu) / 2)
             steep = relaxation.high_z.slope.unsqueeze(2)
             slopes = layers[k + 1].weight @ (steep * slopes)
             sizes = layers[k + 1].weight.abs() @ (steep * sizes)
-        if looseness is not None:
+        if rows.looseness is not None:
             portion = _portion(slopes, sizes, width).mean(1)
-            on_inputs = on_inputs + looseness.unsqueeze(1) * portion
+            on_inputs = on_inputs + rows.looseness.unsqueeze(1) * portion
         if not cuts_z:
             none = width[:, :0]
             return on_inputs, none, none
-        return on_inputs, torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+        gain, at = torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
+        # A neuron's range may matter where its relaxation costs nothing: to what the target
+        # itself adds for the parameters, and as the last resort.
+        wide, middle = torch.cat(plain, 1), torch.cat(at_plain, 1)
+        share = wide / wide.sum(1, keepdim=True).clamp(min=1e-300)
+        lost = (gain.amax(1) <= 0) & (width.amax(1) <= 0)
+        extra = wide * lost.unsqueeze(1)
+        if rows.neuron_looseness is not None:
+            extra = torch.maximum(extra * 1e-6, share * rows.neuron_looseness.unsqueeze(1))
+        half = gain.shape[1] // 2
+        moved = (gain[:, half:] <= 0) & (extra > 0)
+        at = torch.cat([at[:, :half], torch.where(moved, middle, at[:, half:])], 1)
+        gain = torch.cat([gain[:, :half], gain[:, half:] + extra], 1)
+        return on_inputs, gain, at
+
+
+def _loose(rows: Rows, index: Tensor | None = None) -> Loose:
+    parts = (rows.looseness, rows.neuron_looseness)
+    return Loose(*(p if p is None or index is None else p[index] for p in parts))
 
 
 def _portion(slopes: Tensor, sizes: Tensor, width: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ INF = float("inf")
 MEMORY = 2 << 30
 """Bytes that the open boxes may take."""
 TIMEOUT = "the time ran out; raise --timeout"
+INTERRUPTED = "stopped by the user; let it run longer for a narrower bracket"
 FEW_INPUTS = 3
 """Up to so many inputs, small batches are split several times in a round."""
 CLIMB_EVERY = 8
@@ -37,17 +38,19 @@ class Goal:
         tolerance: a box is done when its bound is within this of the best value attained.
         threshold: or when its bound is at most this (``strict``: below this).
         strict: see ``threshold``.
+        floor: the value that is attained whatever happens.
     """
 
     tolerance: float = 0.0
     threshold: float = INF
     strict: bool = False
+    floor: float = -INF
 
     def done(self, bound: Tensor, attained: float) -> Tensor:
         """Return which of the bounds ``(batch,)`` are good enough."""
         if self.threshold < INF:
             return bound < self.threshold if self.strict else bound <= self.threshold
-        return bound <= attained + self.tolerance
+        return bound <= max(attained, self.floor) + self.tolerance
 
 
 @dataclass
@@ -172,7 +175,7 @@ class Explorer:
             while reason is None and not pending and not self.stopped:
                 reason = self._next(trees)
         except KeyboardInterrupt:
-            reason = "interrupted"
+            reason = INTERRUPTED
         if pending and reason is None:
             reason = TIMEOUT
         upper = max((t.upper() for t in trees), default=-INF)
@@ -214,13 +217,14 @@ class Explorer:
         return total * 8
 
     def _root(self, target: Target, start: Boxes) -> Tree:
-        assessed = self._assess(target, start, torch.full((start.lower.shape[0],), target.largest))
+        largest = torch.full_like(start.lower[:, 0], target.largest)
+        assessed = self._assess(target, start, largest)
         self.offer(target, assessed.candidate)
         return Tree(target, start, assessed.bound, assessed.split, assessed.at)
 
     def _assess(self, target: Target, boxes: Boxes, parent: Tensor) -> Assessed:
         self.boxes += boxes.lower.shape[0]
-        return self.assessor.assess(target, boxes, parent.double(), self.goal, self.attained)
+        return self.assessor.assess(target, boxes, parent, self.goal, self.attained)
 
     def _round(self, tree: Tree) -> bool:
         """Split a batch of boxes; return whether anything could be split."""
@@ -255,7 +259,8 @@ class Explorer:
     def _is_small(self, boxes: Boxes) -> bool:
         """Whether twice as many boxes would cost about the same, and inputs are few."""
         count, inputs = boxes.lower.shape
-        return inputs <= FEW_INPUTS and 2 * count <= self.assessor.batch // 16
+        shallow = len(self.assessor.bound_pass.chain.layers) <= 2
+        return inputs <= FEW_INPUTS and 2 * count <= self.assessor.batch // (4 if shallow else 16)
 
     def _children(self, tree: Tree, boxes: Boxes, split: Tensor, at: Tensor) -> Boxes:
         inputs = boxes.lower.shape[1]

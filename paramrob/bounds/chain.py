@@ -124,12 +124,25 @@ def _affine(problem: Problem, node: Node, twin: Node, device: str) -> Affine:
     tensors: list[Tensor] = []
     for ours, theirs, radius in pairs:
         offset = theirs - ours
+        if ours.shape != theirs.shape:
+            raise BackendError("the two networks differ in architecture; they must match here")
         # The subtraction may round: the interval is widened by what it can lose.
         lost = np.where(offset == 0, 0.0, np.abs(offset) * 2.0**-52)
         wide = np.where(lost > 0, np.nextafter(radius + lost, np.inf), radius)
+        if _differ_by_less_than_a_rounding(problem, node, twin):
+            wide = wide + np.abs(ours) * 2.0**-51
         tensors += [torch.from_numpy(np.array(a)).to(device) for a in (ours, offset, wide)]
     weight, weight_offset, weight_radius, bias, bias_offset, bias_radius = tensors
     return Affine(weight, bias, weight_offset, bias_offset, weight_radius, bias_radius)
+
+
+def _differ_by_less_than_a_rounding(problem: Problem, node: Node, twin: Node) -> bool:
+    """Whether two divisors differ, though their reciprocals may have been rounded to one number."""
+    if not (isinstance(node.op, Elementwise) and isinstance(twin.op, Elementwise)):
+        return False
+    ours = problem.reference.parameters[node.op.parameter].value
+    theirs = problem.uncertain.network.parameters[twin.op.parameter].value
+    return "div" in (node.op.kind, twin.op.kind) and not np.array_equal(ours, theirs)
 
 
 def _centre(network: Network, perturbation: Perturbation, node: Node) -> _Centre:
@@ -175,7 +188,9 @@ def _reciprocal(node: Node, value: Array, radius: Array) -> tuple[Array, Array]:
             f"node {node.name!r} divides by a constant whose perturbation reaches 0; "
             "leave that layer out of the perturbation"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         centre = 1.0 / value
-        reach = radius / (np.abs(value) * np.nextafter(np.abs(value) - radius, 0.0))
-    return centre, np.where(radius == 0, 0.0, reach * (1 + 2.0**-48))
+        # Each quotient is rounded up, also where it is subnormal.
+        share = np.nextafter(radius / np.abs(value), np.inf)
+        reach = np.nextafter(share / np.nextafter(np.abs(value) - radius, 0.0), np.inf)
+    return centre, np.where(radius == 0, 0.0, reach)

@@ -12,12 +12,12 @@ import torch
 
 from paramrob.bounds.ascent import Candidate
 from paramrob.bounds.assess import Assessor
-from paramrob.bounds.branch import Explorer, Goal, Search
+from paramrob.bounds.branch import INTERRUPTED, TIMEOUT, Explorer, Goal, Search
 from paramrob.bounds.chain import Chain, build_chain
 from paramrob.bounds.decode import decode
 from paramrob.bounds.goals import change_targets, flip_targets
 from paramrob.bounds.linear import BoundPass, Boxes
-from paramrob.bounds.rounding import magnitudes
+from paramrob.bounds.rounding import check_arithmetic, magnitudes
 from paramrob.bounds.targets import Target
 from paramrob.engine import Settings
 from paramrob.errors import InputError, ReplayError
@@ -36,6 +36,7 @@ from paramrob.verdict import (
     verdict_from,
 )
 
+FAR = "no witness close to the proved end was found; ask again on a smaller box around the best"
 PRESPLIT = 6
 """Up to so many inputs, a domain that holds 0 is split there at once: |x| is linear then."""
 
@@ -87,6 +88,7 @@ class _Run:
 def _ready(problem: Problem, settings: Settings, deadline: float) -> _Run:
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("no CUDA device is at hand; use --device cpu")
+    check_arithmetic()
     chain = build_chain(problem)
     low, high = (torch.from_numpy(a) for a in problem.domain.outer())
     inner = [torch.from_numpy(a) for a in problem.domain.inner()]
@@ -152,7 +154,7 @@ def _decide(problem: Problem, settings: Settings, deadline: float) -> Outcome:
     status = Status.UNKNOWN
     if found:
         status = Status.SAT
-    elif bool(goal.done(torch.tensor([search.upper]).double(), -math.inf).all()):
+    elif bool(goal.done(torch.tensor([search.upper], dtype=torch.float64), -math.inf).all()):
         status = Status.UNSAT
     approximation = Approximation.EXACT if run.chain.exact else Approximation.OVER
     witness = found[-1] if found else None
@@ -187,7 +189,7 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
 def _epsilon(run: _Run) -> Outcome:
     if run.chain.is_rigid():
         return Outcome(brackets={"epsilon": Bracket(0.0, 0.0)}, exact_encoding=run.chain.exact)
-    goal = Goal(tolerance=0.9 * run.settings.tolerance)
+    goal = Goal(tolerance=0.9 * run.settings.tolerance, floor=0.0)
     search = run.search(list(change_targets(run.chain)), goal, "epsilon")
     bracket = _bracket(run, search, lambda w: w.change)
     return _estimated(run, {"epsilon": bracket}, [search])
@@ -198,7 +200,7 @@ def _sigma(run: _Run) -> Outcome:
     if run.chain.is_rigid():
         still = {name: Bracket(0.0, 0.0) for name in sides}
         return Outcome(brackets=still, exact_encoding=run.chain.exact)
-    goal = Goal(tolerance=0.9 * run.settings.tolerance)
+    goal = Goal(tolerance=0.9 * run.settings.tolerance, floor=0.0)
     brackets, searches = {}, []
     for left, (name, targets) in zip(range(len(sides), 0, -1), sides.items(), strict=True):
         now = time.monotonic()
@@ -206,7 +208,7 @@ def _sigma(run: _Run) -> Outcome:
         search = run.search(targets, goal, name, limit)
         searches.append(search)
         brackets[name] = _bracket(run, search, _flipped_margin)
-        if search.reason == "interrupted":
+        if search.reason == INTERRUPTED:
             break
     for name in sides.keys() - brackets.keys():
         brackets[name] = Bracket(0.0, max(t.largest for t in sides[name]))
@@ -234,7 +236,7 @@ def _estimated(run: _Run, brackets: dict[str, Bracket], searches: list[Search]) 
     reason = None
     if any(b.width > run.settings.tolerance for b in brackets.values()):
         reasons = [s.reason for s in searches if s.reason]
-        reason = reasons[0] if reasons else "no witness attains the proved end; try another --seed"
+        reason = reasons[0] if reasons else FAR
     return Outcome(None, reason, brackets=brackets, exact_encoding=run.chain.exact)
 
 
@@ -251,7 +253,7 @@ def _delta(problem: Problem, settings: Settings, deadline: float) -> Outcome:
     while upper is None or upper - lower > tolerance:
         left = deadline - time.monotonic()
         if left <= 0:
-            reason = "the time ran out; raise --timeout"
+            reason = TIMEOUT
             break
         box = problem.uncertain.perturbation.scaled(delta)
         trial = replace(problem, uncertain=UncertainNetwork(problem.uncertain.network, box))

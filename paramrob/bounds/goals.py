@@ -10,7 +10,8 @@ from torch import Tensor
 
 from paramrob.bounds import elementary
 from paramrob.bounds.chain import Chain
-from paramrob.bounds.targets import Change, ClassChange, Flip, Target
+from paramrob.bounds.class_change import ClassChange
+from paramrob.bounds.targets import Change, Flip, Target
 from paramrob.exact import float_above, float_below
 from paramrob.problem import Problem
 from paramrob.replay import level_logit

@@ -235,9 +235,16 @@ class BoundPass:
     def _cut(
         self, k: int, zl: Tensor, zu: Tensor, el: Tensor, eu: Tensor, cuts: Tensor | None
     ) -> tuple[Ranges, Tensor]:
-        """Intersect with the cuts and carry what they say from one range to the others."""
-        pad = self.charges.layers[k].factor * self.charges.layers[k].q
-        pl, pu = zl + el - pad, zu + eu + pad
+        """Intersect with the cuts and carry what they say from one range to the others.
+
+        No range leaves the magnitudes that the charges assume, however loose the pass was.
+        """
+        charge = self.charges.layers[k]
+        pad = charge.factor * charge.q
+        zl, zu = torch.maximum(zl, -charge.z), torch.minimum(zu, charge.z)
+        el, eu = torch.maximum(el, -charge.e), torch.minimum(eu, charge.e)
+        pl = torch.maximum(zl + el - pad, -charge.q)
+        pu = torch.minimum(zu + eu + pad, charge.q)
         if cuts is not None:
             a, b, c, d = cuts[:, :, self.starts[k] : self.starts[k + 1]].unbind(1)
             zl, zu = torch.maximum(zl, a), torch.minimum(zu, b)
@@ -246,9 +253,10 @@ class BoundPass:
                 el, eu = torch.maximum(el, pl - zu - pad), torch.minimum(eu, pu - zl + pad)
                 zl, zu = torch.maximum(zl, pl - eu - pad), torch.minimum(zu, pu - el + pad)
                 pl, pu = torch.maximum(pl, zl + el - pad), torch.minimum(pu, zu + eu + pad)
-        good = ((zl <= zu) & (el <= eu) & (pl <= pu)).all(dim=1)
+        # Written so that NaN contradicts nothing.
+        empty = ((zl > zu) | (el > eu) | (pl > pu)).any(dim=1)
         unbounded = torch.isinf(zl) | torch.isinf(zu) | torch.isinf(el) | torch.isinf(eu)
-        return Ranges(zl, zu, el, eu, pl, pu), good | unbounded.any(dim=1)
+        return Ranges(zl, zu, el, eu, pl, pu), ~empty | unbounded.any(dim=1)
 
     def _input_chord(self, boxes: Boxes) -> Chord | None:
         if bool((boxes.lower >= 0).all()):

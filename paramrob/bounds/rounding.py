@@ -18,7 +18,9 @@ Let ``H`` bound ``|h|`` of reference and uncertain network at a layer's input. T
 
 ``factor`` is ``u`` times the number of roundings in a step, doubled: for the products, for the sum
 into ``c`` over all steps, for the charge's own rounding, and for weights that are themselves off
-by a few ``u`` (reciprocals). Underflow adds ``tiny``, which holds for flush-to-zero as well.
+by a few ``u`` (reciprocals). Underflow adds ``tiny`` to a step, and ``FLOOR`` to a magnitude, so
+that large coefficients on tiny values are charged for. All of it rests on rounding to nearest and
+on subnormal numbers being kept: :func:`check_arithmetic` makes sure.
 """
 
 from __future__ import annotations
@@ -29,10 +31,33 @@ import torch
 from torch import Tensor
 
 from paramrob.bounds.chain import Chain
+from paramrob.errors import BackendError
 
 UNIT = 2.0**-53
 SMALLEST_NORMAL = 2.0**-1022
 INFLATE = 1.0 + 2.0**-30
+FLOOR = 2.0**-900
+"""No magnitude is smaller: what underflows in computing one, or a charge from it, is less."""
+
+
+def check_arithmetic() -> None:
+    """Make sure that this thread's float64 arithmetic is the one that the proofs assume.
+
+    Raises:
+        BackendError: subnormals are flushed to zero, or rounding is not to nearest.
+    """
+    small = torch.full((1,), SMALLEST_NORMAL, dtype=torch.float64)
+    if not bool(small / 2 > 0):
+        raise BackendError(
+            "subnormal numbers are flushed to zero in this process; call "
+            "torch.set_flush_denormal(False) first"
+        )
+    one = torch.ones(1, dtype=torch.float64)
+    up, down = one + UNIT * 0.75, one - UNIT * 0.25
+    if not (bool(up == 1) and bool(down == 1)):
+        raise BackendError(
+            "floating point does not round to nearest in this process; reset its rounding mode"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,9 +92,9 @@ def magnitudes(chain: Chain, lower: Tensor, upper: Tensor) -> Magnitudes:
         )
         bias = layer.bias.abs()
         slack = layer.bias_offset.abs() + layer.bias_radius
-        z = (weight @ h + bias) * INFLATE
-        moved = ((weight + offset + radius) @ h + bias + slack) * INFLATE
-        e = (2 * (weight + 2 * offset + 4 * radius) @ h + 2 * slack) * INFLATE
+        z = (weight @ h + bias) * INFLATE + FLOOR
+        moved = ((weight + offset + radius) @ h + bias + slack) * INFLATE + FLOOR
+        e = (2 * (weight + 2 * offset + 4 * radius) @ h + 2 * slack) * INFLATE + FLOOR
         q = z + moved + e + 8
         steps = sum(layer.weight.shape) + 48 + 12 * len(chain.layers)
         factor = 2 * steps * UNIT
