@@ -104,7 +104,7 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
 @export_options
 @_with_exit_codes
 def export(model: str, **options: Any) -> int:
-    r"""Write what contradicts a property of MODEL as a formula.
+    """Write what contradicts a property of MODEL as a formula.
 
     \b
     paramrob export model.pt --delta 0.01 -o q.smt2
