@@ -34,6 +34,7 @@ class Builder:
         self.constraints: list[Formula] = []
         self._ranges: dict[str, Range] = {}
         self._magnitudes: dict[str, Term] = {}
+        self._activated: dict[tuple[str, Activation], Term] = {}
 
     def declare(
         self,
@@ -90,7 +91,19 @@ class Builder:
         return None if low is None or high is None else max(-low, high)
 
     def activate(self, name: str, op: Activation, z: Term, meaning: str) -> Term:
-        """Apply an activation to a constant or variable; a ReLU whose phase is known is linear."""
+        """Apply an activation to a constant or variable; a ReLU whose phase is known is linear.
+
+        The same activation of the same variable is one definition: layers that do not move are
+        shared by both networks.
+        """
+        key = (z.name if isinstance(z, Variable) else "", op)
+        if isinstance(z, Variable) and key in self._activated:
+            return self._activated[key]
+        result = self._activate(name, op, z, meaning)
+        self._activated[key] = result
+        return result
+
+    def _activate(self, name: str, op: Activation, z: Term, meaning: str) -> Term:
         low, high = self.range_of(z)
         if op.kind == "identity":
             return z
