@@ -60,7 +60,7 @@ def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tens
     ]
     best = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
     kept = theta
-    for _ in range(rounds):
+    for turn in range(rounds):
         leaves = [t.detach().requires_grad_(True) for t in theta]
         with torch.enable_grad():
             score = target.pushed(*run(chain, x, leaves)).sum()
@@ -68,7 +68,7 @@ def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tens
         theta = [torch.where(g >= 0, 1.0, -1.0).to(x.dtype) for g in gradients]
         with torch.no_grad():
             value = target.attained(*run(chain, x, theta))
-        better = value > best
+        better = (value > best) | (turn == 0)
         best = torch.where(better, value, best)
         kept = [torch.where(better[:, None], t, k) for t, k in zip(theta, kept, strict=True)]
     return best, kept
@@ -128,6 +128,9 @@ def repair(
             crossed = p @ row - level
             (gradient,) = torch.autograd.grad(crossed.sum(), leaf)
         crossed = crossed.detach() + 1e-10 * (1 + crossed.detach().abs())
+        # Where an input stands at its end and would leave, the others have to do it.
+        down = crossed[:, None] * gradient > 0
+        gradient = torch.where(torch.where(down, x <= lower, x >= upper), 0.0, gradient)
         size = (gradient * gradient).sum(1).clamp(min=1e-30)
         x = x.detach() - (crossed / size)[:, None] * gradient
         x = torch.minimum(torch.maximum(x, lower), upper)

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from paramrob.bounds.ascent import Candidate, activate, climb, push, repair, run
+from paramrob.bounds.ascent import Candidate, climb, push, repair, run
 from paramrob.bounds.linear import Analysis, BoundPass, Boxes, Chord, Forms
 from paramrob.bounds.optimise import Best, optimise
 from paramrob.bounds.relaxations import Choice, Line, Plane, Ranges, Relaxation
+from paramrob.bounds.splitting import choose_split, loose_of
 from paramrob.bounds.targets import Flip, Rows, Target
-from paramrob.models.network import Activation
 
 if TYPE_CHECKING:
     from paramrob.bounds.branch import Goal
 
 INF = float("inf")
-FEW_INPUTS = 8
-"""Up to so many inputs, what the inputs cause is split on the inputs."""
 CLIMB_STEPS = 8
 """Gradient steps of one local search for a witness."""
 MOST_MULTIPLES = 16
@@ -65,14 +63,6 @@ def part(analysis: Analysis, index: Tensor) -> Analysis:
         tuple(_pick(c, index) for c in analysis.chords),
         analysis.feasible[index],
     )
-
-
-@dataclass(frozen=True)
-class Loose:
-    """What a target's own bound may add, ``(batch,)`` each; see :class:`Rows`."""
-
-    looseness: Tensor | None
-    neuron_looseness: Tensor | None
 
 
 class Assessor:
@@ -121,9 +111,10 @@ class Assessor:
         if not index.numel():
             return Assessed(bound, split, at, candidate)
         everything = index.numel() == bound.numel()
-        chosen = self._split(
+        chosen = choose_split(
+            self.bound_pass,
             analysis if everything else part(analysis, index),
-            _loose(rows, index),
+            loose_of(rows, index),
             best if everything else best.part(index),
         )
         split[index], at[index], _ = chosen
@@ -137,7 +128,9 @@ class Assessor:
             best = optimise(self.bound_pass, analysis, rows, weight[index], steps)
             better = torch.minimum(bound[index], self._value(analysis, rows, best)[0])
             bound = bound.index_put((index,), better)
-            split[index], at[index], hope = self._split(analysis, _loose(rows), best)
+            split[index], at[index], hope = choose_split(
+                self.bound_pass, analysis, loose_of(rows), best
+            )
             if steps > self.steps or boxes.cuts is None:
                 break
             # Where no split explains the gap, the multipliers of the cuts do: look longer.
@@ -207,143 +200,12 @@ class Assessor:
         known = [c for c in (plain, mended) if c is not None]
         return max(known, key=lambda c: c.value, default=None)
 
-    def _split(self, analysis: Analysis, rows: Loose, best: Best) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what to split, where, and how much of the bound that may cost now."""
-        boxes = analysis.boxes
-        inputs = boxes.lower.shape[1]
-        width = boxes.upper - boxes.lower
-        on_inputs, neurons, where = self._scores(analysis, rows, best)
-        middle = (boxes.lower + boxes.upper) / 2
-        splittable = (middle > boxes.lower) & (middle < boxes.upper)
-        # A little for plain width keeps boxes from becoming needles.
-        on_inputs = on_inputs * (1 + 1e-3) + 1e-12 * width / width.amax(1, keepdim=True).clamp(
-            min=1e-300
-        )
-        on_inputs = torch.where(splittable, on_inputs, -1.0)
-        score, choice = on_inputs.max(dim=1)
-        at = middle.gather(1, choice[:, None]).squeeze(1)
-        choice = torch.where(score > 0, choice, -1)
-        if neurons.shape[1]:
-            gain, code = neurons.max(dim=1)
-            use = (gain > score) & (gain > 0)
-            choice = torch.where(use, inputs + code, choice)
-            at = torch.where(use, where.gather(1, code[:, None]).squeeze(1), at)
-            score = torch.maximum(score, gain)
-        return choice, at, score
-
-    def _scores(self, analysis: Analysis, rows: Loose, best: Best) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what each input and each neuron's cut may gain, and where to cut.
-
-        The gap between the two planes of a neuron, times the coefficient that meets it, is what
-        the relaxation may cost; it is laid to the inputs as far as the range of ``z`` is the
-        wider, and shared among them along the reference's slopes.
-        """
-        boxes = analysis.boxes
-        width = boxes.upper - boxes.lower
-        few = boxes.lower.shape[1] <= FEW_INPUTS
-        layers = self.bound_pass.chain.layers
-        slopes = layers[0].weight.expand(width.shape[0], -1, -1)
-        sizes = slopes.abs()
-        on_inputs = torch.zeros_like(width)
-        cuts_z, cuts_p, at_z, at_p = [], [], [], []
-        plain, at_plain = [], []
-        for k, relaxation in enumerate(analysis.relaxations):
-            on_h, on_d = best.seen[len(analysis.relaxations) - 1 - k]
-            activation = self.bound_pass.chain.activations[k]
-            first = k == 0 and bool(width.any())
-            cost = _cost(relaxation, activation, first, on_h.detach(), on_d.detach())
-            r = relaxation.ranges
-            wz, we = r.zu - r.zl, r.eu - r.el
-            # Behind the first layer nothing is lost at a single input.
-            share = torch.ones_like(wz) if first else wz / (wz + we).clamp(min=1e-300)
-            portion = _portion(slopes, sizes, width)
-            on_inputs = on_inputs + ((cost * share).unsqueeze(2) * portion).sum(1)
-            smooth = activation.kind in ("sigmoid", "tanh")
-            bends_z = (r.zu > r.zl) if smooth else (r.zl < 0) & (r.zu > 0)
-            bends_p = (r.pu > r.pl) if smooth else (r.pl < 0) & (r.pu > 0)
-            at_z.append((r.zl + r.zu) / 2 if smooth else torch.zeros_like(r.zl))
-            at_p.append((r.pl + r.pu) / 2 if smooth else torch.zeros_like(r.zl))
-            part_z = torch.zeros_like(cost) if few else cost * share
-            cuts_z.append(torch.where(bends_z, part_z, 0.0))
-            cuts_p.append(torch.where(bends_p, cost * (1 - share if few else 1.0), 0.0))
-            reach = torch.nan_to_num(r.pu - r.pl, nan=0.0, posinf=0.0)
-            plain.append(on_d.detach().abs().amax(1) * reach)
-            at_plain.append((r.pl + r.pu) / 2)
-            steep = relaxation.high_z.slope.unsqueeze(2)
-            slopes = layers[k + 1].weight @ (steep * slopes)
-            sizes = layers[k + 1].weight.abs() @ (steep * sizes)
-        if rows.looseness is not None:
-            portion = _portion(slopes, sizes, width).mean(1)
-            on_inputs = on_inputs + rows.looseness.unsqueeze(1) * portion
-        if not cuts_z:
-            none = width[:, :0]
-            return on_inputs, none, none
-        gain, at = torch.cat(cuts_z + cuts_p, 1), torch.cat(at_z + at_p, 1)
-        # A neuron's range may matter where its relaxation costs nothing: to what the target
-        # itself adds for the parameters, and as the last resort.
-        wide, middle = torch.cat(plain, 1), torch.cat(at_plain, 1)
-        share = wide / wide.sum(1, keepdim=True).clamp(min=1e-300)
-        lost = (gain.amax(1) <= 0) & (width.amax(1) <= 0)
-        extra = wide * lost.unsqueeze(1)
-        if rows.neuron_looseness is not None:
-            extra = torch.maximum(extra * 1e-6, share * rows.neuron_looseness.unsqueeze(1))
-        half = gain.shape[1] // 2
-        moved = (gain[:, half:] <= 0) & (extra > 0)
-        at = torch.cat([at[:, :half], torch.where(moved, middle, at[:, half:])], 1)
-        gain = torch.cat([gain[:, :half], gain[:, half:] + extra], 1)
-        return on_inputs, gain, at
-
-
-def _loose(rows: Rows, index: Tensor | None = None) -> Loose:
-    parts = (rows.looseness, rows.neuron_looseness)
-    return Loose(*(p if p is None or index is None else p[index] for p in parts))
-
-
-def _portion(slopes: Tensor, sizes: Tensor, width: Tensor) -> Tensor:
-    """Share a neuron's range among the inputs, ``(batch, neurons, in)``.
-
-    Along its slopes, and along what they would be if nothing cancelled: the reference's slopes
-    on a wide box can cancel by accident where it is far from linear.
-    """
-    portions = []
-    for steep in (slopes.abs(), sizes):
-        reach = steep * width.unsqueeze(1)
-        portions.append(reach / reach.sum(2, keepdim=True).clamp(min=1e-300))
-    return (portions[0] + portions[1]) / 2
-
 
 def _best_of(x: Tensor, theta: list[Tensor], value: Tensor) -> Candidate | None:
     i = int(value.argmax())
     if not float(value[i]) > -INF:
         return None
     return Candidate(x[i], tuple(t[i] for t in theta), float(value[i]))
-
-
-def _cost(
-    relaxation: Relaxation, activation: Activation, first: bool, on_h: Tensor, on_d: Tensor
-) -> Tensor:
-    """Return what each neuron's relaxation may cost, ``(batch, neurons)``.
-
-    Behind the first layer ``e`` is a slack of its own, free to be at the end that is worst, so the
-    gap there counts; deeper down, that in the middle does.
-    """
-    r = relaxation.ranges
-    z = (r.zl + r.zu) / 2
-    here = relaxation.at()
-    if first:
-
-        def true(e: Tensor) -> Tensor:
-            return activate(activation, z + e) - activate(activation, z)
-
-        below = (true(r.el) - here.d_low.value(z, r.el)).clamp(min=0)
-        above = (here.d_high.value(z, r.eu) - true(r.eu)).clamp(min=0)
-    else:
-        e = (r.el + r.eu) / 2
-        below = above = (here.d_high.value(z, e) - here.d_low.value(z, e)).clamp(min=0)
-    gap_h = (here.h_high.slope - here.h_low.slope) * z
-    gap_h = (gap_h + here.h_high.intercept - here.h_low.intercept).clamp(min=0)
-    cost = on_d.clamp(min=0).amax(1) * below + (-on_d).clamp(min=0).amax(1) * above
-    return torch.nan_to_num(cost + on_h.abs().amax(1) * gap_h, nan=0.0, posinf=0.0)
 
 
 def _least_within(best: Best, limit: Forms, boxes: Boxes) -> tuple[Tensor, Tensor]:

@@ -167,11 +167,13 @@ class Explorer:
         pending = list(targets)
         reason: str | None = None
         try:
-            for target in targets:
-                self.offer(target, self.assessor.climb(target))
             while pending and not self.stopped and time.monotonic() < self.deadline:
                 trees.append(self._root(pending[0], start))
                 pending.pop(0)
+            for tree in trees:
+                tree.prune(self.goal, self.attained)
+                if tree.bound.numel() and not self.stopped and time.monotonic() < self.deadline:
+                    self.offer(tree.target, self.assessor.climb(tree.target))
             while reason is None and not pending and not self.stopped:
                 reason = self._next(trees)
         except KeyboardInterrupt:

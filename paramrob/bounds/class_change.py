@@ -197,7 +197,7 @@ class ClassChange(Target):
         bend = (up - down).clamp(min=0) ** 2 / 8
         away = torch.maximum((high - at).abs(), (low - at).abs()).sum(1) + at.abs().sum(1)
         # The row is a gradient up to rounding; what is off meets how far the logits reach.
-        pad = (most - least) + 1e-13 * (1 + away)
+        pad = (most - least) + _rounding(at.shape[1]) * (1 + away)
         above, below = (pad, bend + pad) if self.sign > 0 else (bend + pad, pad)
         return _Tangent(row, constant, above, below)
 
@@ -206,8 +206,8 @@ class ClassChange(Target):
         centre = ((y.e0 + y.e1) / 2 * weights).sum(1, keepdim=True)
         away = torch.maximum((y.e1 - centre).abs(), (y.e0 - centre).abs())
         # The weights may miss a sum of 1 by rounding; what is missing multiplies e.
-        sized = torch.maximum(y.e0.abs(), y.e1.abs()).sum(1)
-        return (spread * away).sum(1) * (1 + 1e-12) + 1e-13 * sized
+        sized = torch.maximum(y.e0.abs(), y.e1.abs())
+        return (spread * away).sum(1) * (1 + 1e-12) + _rounding(sized.shape[1]) * sized.sum(1)
 
     def _weights(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return a softmax of the others between ``low`` and ``high`` and how far any other is."""
@@ -218,8 +218,10 @@ class ClassChange(Target):
         most = elementary.exp_bounds((high - shift).clamp(max=300.0))[1] * others
         middle = elementary.exp((((low + high) / 2) - shift).clamp(-600.0, 300.0)) * others
         weights = middle / middle.sum(1, keepdim=True)
-        smallest = least / (least + (most.sum(1, keepdim=True) - most)) * (1 - 1e-12)
-        greatest = most / (most + (least.sum(1, keepdim=True) - least)) * (1 + 1e-12)
+        # Sums without one term, not differences: a large term would leave nothing of the others.
+        without = 1.0 - torch.eye(low.shape[1], dtype=low.dtype, device=low.device)
+        smallest = least / (least + most @ without) * (1 - 1e-12)
+        greatest = most / (most + least @ without) * (1 + 1e-12)
         spread = torch.maximum(greatest - weights, weights - smallest).clamp(min=0) + 1e-14
         unknown = torch.isnan(spread) | (high - shift > 300.0) | (low - shift > 300.0)
         return weights, torch.where(unknown, 1.0, spread).clamp(max=1.0) * others
@@ -232,6 +234,11 @@ class ClassChange(Target):
         most = elementary.exp_bounds(high[:, others] - own0 + room)[1].sum(1)
         least = elementary.exp_bounds(low[:, others] - own1 - room)[0].sum(1)
         return -_log_above(most * (1 + 1e-12)), _log_above(1 / (least * (1 - 1e-12)))
+
+
+def _rounding(classes: int) -> float:
+    """Return how far a softmax over so many classes may be off, relatively."""
+    return 1e-13 + 4 * UNIT * classes
 
 
 def _log_above(x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -20,7 +21,7 @@ from paramrob.bounds.linear import BoundPass, Boxes
 from paramrob.bounds.rounding import check_arithmetic, magnitudes
 from paramrob.bounds.targets import Target
 from paramrob.engine import Settings
-from paramrob.errors import InputError, ReplayError
+from paramrob.errors import BackendError, InputError, ReplayError
 from paramrob.exact import float_above, float_below
 from paramrob.problem import Problem, UncertainNetwork, check_labels
 from paramrob.properties import Quantity
@@ -37,6 +38,8 @@ from paramrob.verdict import (
 )
 
 FAR = "no witness close to the proved end was found; ask again on a smaller box around the best"
+NARROW = 128
+"""Up to this width of a layer one thread is the faster."""
 PRESPLIT = 6
 """Up to so many inputs, a domain that holds 0 is split there at once: |x| is linear then."""
 
@@ -69,7 +72,8 @@ class _Run:
             found,
             None if progress is None else lambda low, high: progress(name, max(low, 0.0), high),
         )
-        return explorer.run(targets, self.start)
+        with _threads(self.chain):
+            return explorer.run(targets, self.start)
 
     def witness(self, candidate: Candidate) -> Witness | None:
         """Return the candidate as a witness that survived exact replay, or ``None``."""
@@ -85,9 +89,21 @@ class _Run:
             return None
 
 
+@contextmanager
+def _threads(chain: Chain) -> Iterator[None]:
+    """Use one thread for narrow networks: handing small operations around costs more."""
+    before = torch.get_num_threads()
+    if max(layer.weight.shape[0] for layer in chain.layers) <= NARROW:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _ready(problem: Problem, settings: Settings, deadline: float) -> _Run:
-    if settings.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("no CUDA device is at hand; use --device cpu")
+    if settings.device != "cpu":
+        raise BackendError(f"device {settings.device!r} is not supported yet; use --device cpu")
     check_arithmetic()
     chain = build_chain(problem)
     low, high = (torch.from_numpy(a) for a in problem.domain.outer())

@@ -34,15 +34,20 @@ class Best:
 
 
 def with_constraint(rows: Rows, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows plus ``weight`` ``(batch, rows)`` times the constraint."""
+    """Return the rows plus ``weight`` ``(batch, rows)`` times the constraint.
+
+    Constants are rounded down. The coefficients need no such care as long as those of the
+    constraint are 0 and 1 in magnitude: one rounding of the sum, which the pass charges for.
+    """
     if rows.constraint is None:
         return rows.on_z, rows.on_e, rows.constant
     on_z, on_e, constant = rows.constraint
     w = weight.clamp(min=0).unsqueeze(-1)
+    added = w.squeeze(-1) * constant.unsqueeze(1)
     return (
         rows.on_z + w * on_z.unsqueeze(1),
         rows.on_e + w * on_e.unsqueeze(1),
-        rows.constant + w.squeeze(-1) * constant.unsqueeze(1),
+        rows.constant + added - 2e-15 * (rows.constant.abs() + added.abs()),
     )
 
 

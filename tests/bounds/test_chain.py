@@ -68,6 +68,10 @@ def test_networks_of_different_widths_are_refused() -> None:
         build_chain(subject)
 
 
+def applied(kind: str, h: Fraction, c: Fraction) -> Fraction:
+    return {"add": h + c, "sub": h - c, "mul": h * c, "div": h / c, "rsub": c - h}[kind]
+
+
 @pytest.mark.parametrize("kind", ["add", "sub", "mul", "div", "rsub"])
 def test_every_elementwise_layer_encloses_its_node(kind: str) -> None:
     values = [2.5, -0.75, 1e-3]
@@ -75,19 +79,12 @@ def test_every_elementwise_layer_encloses_its_node(kind: str) -> None:
     half = Fraction("0.0005")
     subject = problem(network, unit_box(3), Perturbation({f"c{kind}": half}))
     layer = build_chain(subject).layers[0]
-    apply = {
-        "add": lambda h, c: h + c,
-        "sub": lambda h, c: h - c,
-        "mul": lambda h, c: h * c,
-        "div": lambda h, c: h / c,
-        "rsub": lambda h, c: c - h,
-    }[kind]
     for i, value in enumerate(values):
         exactly = [[Fraction(float(v)) for v in t[i]] for t in (layer.weight, layer.weight_radius)]
         bias, room = Fraction(float(layer.bias[i])), Fraction(float(layer.bias_radius[i]))
         for h in (Fraction(-1), Fraction("0.3"), Fraction(1)):
             for end in (-half, Fraction(0), half):
-                truth = apply(h, Fraction(value) + end)
+                truth = applied(kind, h, Fraction(value) + end)
                 slack = abs(truth - exactly[0][i] * h - bias)
                 assert slack <= exactly[1][i] * abs(h) + room + abs(exactly[0][i]) / 2**52
 
