@@ -179,8 +179,10 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from paramrob.requests.build import build
     from paramrob.solve import make_settings, solve
 
-    names = ("solver", "timeout", "tolerance", "device")
-    settings = make_settings(**{name: options[name] for name in names})
+    names = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    settings = make_settings(
+        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
+    )
     for name in ("json_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
     request = build(asked, _loaded(model, options))

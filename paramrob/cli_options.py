@@ -64,6 +64,20 @@ _ENGINE = (
         help=f"{', '.join(SOLVERS)} (see paramrob solvers).",
     ),
     click.option(
+        "--cross-check",
+        type=click.Choice(SOLVERS),
+        metavar="NAME",
+        help="A second solver, which has to agree.",
+    ),
+    click.option(
+        "--encoding",
+        type=click.Choice(("direct", "aggregated")),
+        help="A variable per parameter, or a slack per neuron.  [default: the solver's]",
+    ),
+    click.option(
+        "--no-presolve", is_flag=True, help="Do not bound the formula's variables beforehand."
+    ),
+    click.option(
         "--timeout",
         type=float,
         metavar="SECONDS",

@@ -65,7 +65,9 @@ class Program:
     def as_json(self) -> dict[str, Any]:
         """Return the program with its rationals as text."""
         return {
-            "variables": [[v.name, _text(v.lower), _text(v.upper)] for v in self.variables],
+            "variables": [
+                [v.name, _text(v.lower), _text(v.upper), v.within] for v in self.variables
+            ],
             "declared": self.declared,
             "nodes": [[_text(part) for part in node] for node in self.nodes],
             "definitions": list(self.definitions),
@@ -76,12 +78,22 @@ class Program:
     def from_json(cls, data: Mapping[str, Any]) -> Program:
         """Return what :meth:`as_json` wrote."""
         return cls(
-            tuple(Slot(n, _number(low), _number(up)) for n, low, up in data["variables"]),
+            tuple(Slot(n, _number(a), _number(b), within) for n, a, b, within in data["variables"]),
             data["declared"],
             tuple(_read(node) for node in data["nodes"]),
             tuple(data["definitions"]),
             tuple(data["constraints"]),
         )
+
+    def says_slack(self, clause: Clause) -> bool:
+        """Whether a constraint is ``s <= r`` or ``-s <= r`` of a variable within ``r``."""
+        if clause[0] != "cmp" or clause[1] != "<=":
+            return False
+        left, right = (self.nodes[k] for k in clause[2:])
+        if left[0] == "scale" and left[1] == -1:
+            left = self.nodes[left[2]]
+        both = left[0] == "var" and right[0] == "var"
+        return both and right[1] == self.variables[left[1]].within
 
 
 def _text(part: Any) -> Any:

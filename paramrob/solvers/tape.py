@@ -40,7 +40,7 @@ class Tape:
         for k, node in enumerate(program.nodes):
             self._places.append(self._place(node))
             self._bound_definition(k)
-        kept = [c for c in program.constraints if not self._says_slack(c)]
+        kept = [c for c in program.constraints if not program.says_slack(c)]
         self._cases = list(_expanded([self._cases_of(c) for c in kept]))
 
     def as_json(self) -> dict[str, Any]:
@@ -109,16 +109,6 @@ class Tape:
             slot = self._program.variables[self._program.declared + self._defined[k]]
             if slot.lower is not None or slot.upper is not None:
                 self._bounds[self._places[k]] = [_below(slot.lower), _above(slot.upper)]
-
-    def _says_slack(self, clause: Clause) -> bool:
-        """Whether a constraint is ``s <= r`` or ``-s <= r`` of a slack."""
-        if clause[0] != "cmp" or clause[1] != "<=":
-            return False
-        left, right = (self._program.nodes[k] for k in clause[2:])
-        if left[0] == "scale" and left[1] == _MINUS:
-            left = self._program.nodes[left[2]]
-        pair = left[0] == "var" and right[0] == "var"
-        return pair and left[1] in self._within and self._within[left[1]] == right[1]
 
     def _cases_of(self, clause: Clause) -> list[list[Goal]]:
         if clause[0] == "and":

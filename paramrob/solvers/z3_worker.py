@@ -31,6 +31,9 @@ _MODEL_BITS = 240
 """Values of a candidate are cut to about so many digits; it is only a candidate."""
 _PRECISION = 192
 _SHORT = 12
+_MARGINS = (16, 30, 44)
+"""Binary digits of what an inner point has to spare, the largest tried first."""
+_INNER_EVERY = 4
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,39 @@ class _Refinement:
                 return _unknown(f"z3 gave up after {rounds} rounds ({reason}); raise --timeout")
             model = self._solver.model()
             values = self._values(model)
-            if not self._atoms or self._is_true(values):
+            if not self._atoms:
+                return _candidate("sat", self._inner(deadline) or values)
+            if self._is_true(values):
                 return _candidate("sat", values)
             far = self._refine(model)
+            if far is not None or rounds % _INNER_EVERY == _INNER_EVERY - 1:
+                inner = self._inner(deadline)
+                if inner is not None and self._is_true(inner):
+                    return _candidate("sat", inner)
             if far is not None:
                 return _candidate("delta-sat", values) | {"precision": far}
             rounds += 1
+
+    def _inner(self, deadline: float) -> dict[str, Fraction] | None:
+        """Return values that satisfy the constraints with something to spare, if there are any.
+
+        Z3 likes vertices, where constraints hold with equality and rounding breaks them.
+        """
+        for bits in _MARGINS:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._solver.push()
+            for clause in self._program.constraints:
+                if not self._program.says_slack(clause):
+                    self._solver.add(self._formula(clause, _rational(Fraction(1, 2**bits))))
+            self._solver.set("timeout", max(1, int(1000 * left)))
+            found = str(self._solver.check()) == "sat"
+            values = self._values(self._solver.model()) if found else None
+            self._solver.pop()
+            if values is not None:
+                return values
+        return None
 
     def _values(self, model: Any) -> dict[str, Fraction]:
         slots = self._program.variables[: self._program.declared]
@@ -251,20 +281,21 @@ class _Refinement:
                     self._add_planes(atom, a, b)
         return result
 
-    def _formula(self, clause: Clause) -> Any:
+    def _formula(self, clause: Clause, margin: Any = 0) -> Any:
+        """Return the constraint, by a margin where it is no equation."""
         if clause[0] == "and":
-            return z3.And([self._formula(part) for part in clause[1]])
+            return z3.And([self._formula(part, margin) for part in clause[1]])
         if clause[0] == "or":
-            return z3.Or([self._formula(part) for part in clause[1]])
+            return z3.Or([self._formula(part, margin) for part in clause[1]])
         operator, a, b = clause[1], self._terms[clause[2]], self._terms[clause[3]]
         if operator == "<=":
-            return a <= b
+            return a + margin <= b
         if operator == "<":
-            return a < b
+            return a + margin < b
         if operator == ">=":
-            return a >= b
+            return a >= b + margin
         if operator == ">":
-            return a > b
+            return a > b + margin
         if operator != "=":
             raise SoundnessError(f"a program with a comparison {operator!r}")
         return a == b
