@@ -82,9 +82,11 @@ class _Converter:
         if isinstance(term, Variable):
             return self._symbols[term.name]
         if isinstance(term, Sum):
-            return sympy.Add(*(self.term(t) for t in term.terms))
+            return sympy.Add(*(self.term(t) for t in term.terms), evaluate=False)
         if isinstance(term, Scaled):
-            return self.number(term.factor) * self.term(term.term)
+            # As it stands: a product of two numbers' worth of symbols would be sorted by name.
+            factors = (*sympy.Mul.make_args(self.number(term.factor)), self.term(term.term))
+            return sympy.Mul(*factors, evaluate=False)
         if isinstance(term, (Product, Quotient, Maximum)):
             left, right = self.term(term.left), self.term(term.right)
             if isinstance(term, Maximum):
@@ -124,7 +126,7 @@ def to_latex(query: Query, comments: Sequence[str] = ()) -> str:
     names = {symbol: _symbol(name) for name, symbol in symbolic.symbols.items()}
 
     def tex(expression: Any) -> str:
-        return str(sympy.latex(expression, symbol_names=names, fold_short_frac=True))
+        return str(sympy.latex(expression, symbol_names=names, fold_short_frac=True, order="none"))
 
     lines = [f"% {''.join(c if c.isprintable() else ' ' for c in line)}" for line in comments]
     lines += [r"\documentclass{article}", r"\usepackage{amsmath}", r"\allowdisplaybreaks"]
