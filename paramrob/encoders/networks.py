@@ -62,10 +62,20 @@ def declare_inputs(builder: Builder, problem: Problem) -> list[Term]:
     domain = problem.domain
     if isinstance(domain, Point):
         return [Constant(Fraction(v)) for v in domain.x]
-    return [
-        Constant(low) if low == high else builder.declare(f"x{i}", low, high, f"input {i}")
-        for i, (low, high) in enumerate(zip(domain.lower, domain.upper, strict=True))
-    ]
+    inputs: list[Term] = []
+    for i, ends in enumerate(zip(domain.lower, domain.upper, strict=True)):
+        low, high = _input_range(*ends)
+        fixed = low == high
+        inputs.append(Constant(low) if fixed else builder.declare(f"x{i}", low, high, f"input {i}"))
+    return inputs
+
+
+def _input_range(low: Fraction, high: Fraction) -> tuple[Fraction, Fraction]:
+    """Return an input's ends; the float64 nearest to a fixed one counts as being in the domain."""
+    if low != high:
+        return low, high
+    nearest = Fraction(float(low))
+    return min(low, nearest), max(high, nearest)
 
 
 def walk(

@@ -11,7 +11,7 @@ import flint
 import numpy as np
 import pytest
 
-from paramrob.domain import Point
+from paramrob.domain import Box, Point
 from paramrob.encoders import aggregated, direct
 from paramrob.encoders.evaluate import FLOAT, complete, holds
 from paramrob.encoders.presolve import Presolve, presolve
@@ -311,6 +311,18 @@ def test_sigma_is_the_reference_margin_where_labels_flip(name: str, encoding: st
                 values = assignment(query, case, x, p)
                 formulas = query.with_threshold(Fraction(t)).constraints
                 assert all(holds(f, values) for f in formulas) == (sides[goal] and reached)
+
+
+def test_a_fixed_input_that_is_no_float_holds_the_float_nearest_to_it() -> None:
+    fixed = Box((Fraction("0.1"), Fraction(1, 2)), (Fraction("0.1"), Fraction(1, 2)))
+    case = replace(CASES["relu labels"], domain=fixed)
+    for encode in ENCODERS.values():
+        (x0, *rest) = encode(case, "property", None).declarations
+        assert x0.lower is not None
+        assert x0.upper is not None
+        assert x0.lower <= Fraction("0.1") <= x0.upper
+        assert Fraction(0.1) in (x0.lower, x0.upper)
+        assert "x1" not in {d.variable.name for d in rest}
 
 
 def test_refusals_say_what_to_do() -> None:
