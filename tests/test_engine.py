@@ -51,8 +51,8 @@ def assert_samples_inside(subject: Problem, outcome: Outcome, count: int = 12) -
         first, second = seen.labels
         if first is None or second is None or first == second or seen.margin is None:
             continue
-        name = "sigma" if "sigma" in outcome.brackets else ("sigma_below", "sigma_above")[first]
-        if name in outcome.brackets:
+        sides = outcome.brackets.keys() & {"sigma", ("sigma_above" if first else "sigma_below")}
+        for name in sides:
             assert seen.margin.lower <= outcome.brackets[name].upper
 
 

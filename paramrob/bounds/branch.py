@@ -157,6 +157,7 @@ class Explorer:
         self.attained = -INF
         self.best: Candidate | None = None
         self.best_target: Target | None = None
+        self.tried: dict[Target, float] = {}
         self.boxes = 0
         self.rounds = 0
         self.stopped = False
@@ -206,11 +207,13 @@ class Explorer:
 
     def offer(self, target: Target, candidate: Candidate | None) -> None:
         """Take note of a candidate."""
-        if candidate is None or not candidate.value > self.attained:
+        if candidate is None:
             return
-        if self.found and not self.stopped and self.found(target, candidate):
-            self.stopped = True
-        self.attained, self.best, self.best_target = candidate.value, candidate, target
+        if self.found and not self.stopped and candidate.value > self.tried.get(target, -INF):
+            self.tried[target] = candidate.value
+            self.stopped = self.found(target, candidate)
+        if candidate.value > self.attained:
+            self.attained, self.best, self.best_target = candidate.value, candidate, target
 
     def _bytes(self, tree: Tree) -> int:
         total = tree.boxes.lower.numel() * 2 + tree.bound.numel() * 3

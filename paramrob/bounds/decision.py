@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -223,7 +224,7 @@ def _sigma(run: _Run) -> Outcome:
         limit = now + max(run.deadline - now, 0.0) / left
         search = run.search(targets, goal, name, limit)
         searches.append(search)
-        brackets[name] = _bracket(run, search, _flipped_margin)
+        brackets[name] = _bracket(run, search, partial(_flipped_margin, name))
         if search.reason == INTERRUPTED:
             break
     for name in sides.keys() - brackets.keys():
@@ -231,11 +232,13 @@ def _sigma(run: _Run) -> Outcome:
     return _estimated(run, brackets, searches)
 
 
-def _flipped_margin(witness: Witness) -> Interval | None:
+def _flipped_margin(side: str, witness: Witness) -> Interval | None:
+    """Return the margin if the label flips, and on that side: replay may see another flip."""
     first, second = witness.labels
     if first is None or second is None or first == second:
         return None
-    return witness.margin
+    starts_at = {"sigma_above": 1, "sigma_below": 0}.get(side, first)
+    return witness.margin if first == starts_at else None
 
 
 def _bracket(run: _Run, search: Search, measure: Callable[[Witness], Interval | None]) -> Bracket:

@@ -33,7 +33,8 @@ def decode(problem: Problem, x: Array, theta: Mapping[str, Array]) -> dict[str, 
         for name, share in _shares(node, h[0], theta, values).items():
             if name not in chosen:
                 chosen[name] = values[name] = _place(problem, name, share)
-        h = apply_node(node, h, values)
+        with np.errstate(all="ignore"):  # an overflow here only leads to another vector
+            h = apply_node(node, h, values)
     return chosen
 
 
