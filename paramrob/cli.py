@@ -149,15 +149,17 @@ def replay(witness: str, model: str | None, trust: bool, verbose: bool, quiet: b
 @_with_exit_codes
 def solvers() -> int:
     """List the solvers: version, what each decides, how to get what is missing."""
+    from rich.markup import escape
     from rich.table import Table
 
-    from paramrob.backends import BACKENDS
+    from paramrob.backends import backends
 
     table = Table(box=None, pad_edge=False)
     for heading in ("solver", "version", "decides", "state"):
         table.add_column(heading)
-    for backend in BACKENDS:
-        table.add_row(backend.name, backend.version or "-", backend.decides, backend.advice)
+    for backend in backends():
+        cells = (backend.name, backend.version or "-", backend.decides, backend.advice)
+        table.add_row(*map(escape, cells))
     _console().print(table)
     return 0
 

@@ -113,12 +113,25 @@ class _Formulas:
             known = presolve(problem)
         return cls(problem, settings, solver, known)
 
+    @property
+    def encoding(self) -> str:
+        """What was asked for, else the solver's own choice."""
+        return self.settings.encoding or self.solver.capabilities.encoding
+
+    @property
+    def relaxed(self) -> bool:
+        """Whether shared parameters are treated as if each use had its own."""
+        network, box = self.problem.uncertain.network, self.problem.uncertain.perturbation
+        return self.encoding == "aggregated" and any(
+            network.is_shared(name) and bool(box.interval(p).radius().any())
+            for name, p in network.parameters.items()
+        )
+
     def query(self, goal: GoalName) -> Query:
         """Return the query that asks for a goal."""
-        encoding = self.settings.encoding or self.solver.capabilities.encoding
         # The paper's formula keeps its sigmoid where the solver understands it.
-        invert = encoding == "aggregated" or self.solver.capabilities.name == "z3"
-        module = aggregated if encoding == "aggregated" else direct
+        invert = self.encoding == "aggregated" or self.solver.capabilities.name == "z3"
+        module = aggregated if self.encoding == "aggregated" else direct
         return module.encode(self.problem, goal, self.known, invert)
 
     def replayed(self, query: Query, model: Mapping[str, Fraction]) -> Witness | None:
@@ -138,7 +151,7 @@ def _decide(problem: Problem, settings: Settings, solver: Solver, deadline: floa
         left = deadline - time.monotonic()
         if left <= 0:
             reason: str | None = "the time was used up; raise --timeout"
-            return _outcome(query, settings, Verdict.UNKNOWN, reason=reason)
+            return _outcome(formulas, Verdict.UNKNOWN, reason=reason)
         answer = solver.check(query, left, precision)
         witness = None
         if answer.model is not None:
@@ -147,12 +160,12 @@ def _decide(problem: Problem, settings: Settings, solver: Solver, deadline: floa
                 witness = None
         verdict = verdict_from(answer.status, query.approximation, witness)
         if verdict is not Verdict.UNKNOWN:
-            return _outcome(query, settings, verdict, witness=witness)
+            return _outcome(formulas, verdict, witness=witness)
         if answer.status is not Status.DELTA_SAT or not answer.precision:
             break
         # The candidate is not one: ask for less leeway.
         precision = answer.precision * _FINER
-    return _outcome(query, settings, Verdict.UNKNOWN, reason=_why(answer, query))
+    return _outcome(formulas, Verdict.UNKNOWN, reason=_why(answer, query))
 
 
 def _why(answer: Answer, query: Query) -> str:
@@ -169,8 +182,7 @@ def _why(answer: Answer, query: Query) -> str:
 
 
 def _outcome(
-    query: Query,
-    settings: Settings,
+    formulas: _Formulas,
     verdict: Verdict | None,
     reason: str | None = None,
     witness: Witness | None = None,
@@ -181,8 +193,8 @@ def _outcome(
         reason,
         brackets or {},
         witness,
-        settings.solver,
-        exact_encoding=query.approximation is Approximation.EXACT,
+        formulas.settings.solver,
+        exact_encoding=not formulas.relaxed,
     )
 
 
@@ -202,12 +214,10 @@ def _maxima(
     hints = known if known is not None else _hints(problem, quantity, settings, deadline)
     brackets: dict[str, Bracket] = {}
     reasons: list[str] = []
-    exact = True
     for left, goal in zip(range(len(goals), 0, -1), goals, strict=True):
         now = time.monotonic()
         budget = max(deadline - now, 0.0) / left
         query = formulas.query(goal)
-        exact = exact and query.approximation is Approximation.EXACT
         start = Bracket(0.0, _ceiling(problem, goal))
         hint = hints.get(goal)
         if known is not None and hint is not None:
@@ -219,16 +229,13 @@ def _maxima(
             budget,
             settings.tolerance,
             _measured(formulas, query, goal),
-            None if hint is None else hint.upper,
+            hint,
             _progress(settings, goal),
         )
         brackets[goal] = found.bracket
         if found.reason:
             reasons.append(found.reason)
-    return replace(
-        _outcome(query, settings, None, reasons[0] if reasons else None, brackets=brackets),
-        exact_encoding=exact,
-    )
+    return _outcome(formulas, None, reasons[0] if reasons else None, brackets=brackets)
 
 
 def _goals(problem: Problem, quantity: Quantity) -> list[GoalName]:

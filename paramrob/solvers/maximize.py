@@ -22,7 +22,9 @@ Attained: TypeAlias = Callable[[Mapping[str, Fraction]], tuple[float, Witness] |
 """Replay a candidate: a proved lower bound of the quantity that it attains, and its witness."""
 
 _FINEST = 1e-13
-_WIDEN = 16
+_FAR = 1.0
+"""The first threshold above a hint is twice the hint; the gap shrinks from there."""
+_CLOSER = 10
 _LEAST_SECONDS = 0.02
 
 
@@ -42,7 +44,7 @@ def maximize(
     budget: float,
     tolerance: float,
     attained: Attained,
-    hint: float | None = None,
+    hint: Bracket | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> Maximum:
     """Bracket the supremum of a query's quantity.
@@ -54,8 +56,9 @@ def maximize(
         budget: wall time in seconds.
         tolerance: absolute width at which the bracket is closed.
         attained: replays candidates.
-        hint: where another engine believes the supremum to be; the first thresholds are tried
-            just above it. Nothing is concluded from it.
+        hint: where another engine believes the supremum to be: the first thresholds come down
+            on its upper end, quick ones first, and one lies just below its lower end. Nothing
+            is concluded from it.
         progress: told the ends now and then.
 
     Raises:
@@ -68,6 +71,20 @@ def maximize(
     return search.result()
 
 
+def _tries(hint: Bracket, tolerance: float) -> list[float]:
+    """Return the thresholds to start with."""
+    found = []
+    if math.isfinite(hint.upper):
+        gap, last = max(_FAR * hint.upper, tolerance), tolerance / 4
+        while gap > 2 * last:
+            found.append(hint.upper + gap)
+            gap /= _CLOSER
+        found.append(hint.upper + last)
+    if hint.lower > tolerance / 4:
+        found.insert(1, hint.lower - tolerance / 4)
+    return found
+
+
 class _Bisection:
     def __init__(
         self,
@@ -77,7 +94,7 @@ class _Bisection:
         budget: float,
         tolerance: float,
         attained: Attained,
-        hint: float | None,
+        hint: Bracket | None,
     ) -> None:
         self._query, self._solver, self._attained = query, solver, attained
         self._deadline = time.monotonic() + budget
@@ -87,8 +104,7 @@ class _Bisection:
         self._floor = bracket.lower
         self._queries = 0
         self._why: str | None = None
-        self._hint = hint if hint is not None and math.isfinite(hint) else None
-        self._gap = tolerance / 4
+        self._tries = [] if hint is None else _tries(hint, tolerance)
 
     def result(self) -> Maximum:
         done = self.upper - self.lower <= self._tolerance
@@ -112,6 +128,8 @@ class _Bisection:
             return True
         if answer.model is not None and self._improve(answer.model):
             return True
+        # What lies nearer to the supremum is harder still.
+        self._tries = [t for t in self._tries if t > threshold]
         self._floor = max(self._floor, threshold)
         if answer.status is Status.UNKNOWN:
             self._why = answer.reason
@@ -125,13 +143,11 @@ class _Bisection:
 
     def _next(self) -> float | None:
         """Return the next threshold."""
-        low = max(self.lower, self._floor)
-        if self._hint is not None:
-            threshold = max(self._hint, self.lower) + self._gap
-            self._gap *= _WIDEN
-            if low < threshold < self.upper:
+        while self._tries:
+            threshold = self._tries.pop(0)
+            if self.lower < threshold < self.upper:
                 return threshold
-            self._hint = None
+        low = max(self.lower, self._floor)
         if math.isinf(self.upper):
             return max(2 * low, 1.0)
         middle = low + (self.upper - low) / 2
@@ -139,7 +155,6 @@ class _Bisection:
         return None if narrow or not low < middle < self.upper else middle
 
     def _prove(self, threshold: float) -> None:
-        self._hint = None
         if threshold < self.lower:
             raise SoundnessError(
                 f"{self._query.name}: {threshold!r} was proved to be out of reach and a replayed "

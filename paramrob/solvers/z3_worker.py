@@ -11,6 +11,7 @@ formula itself holds at the values found.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +32,9 @@ _MODEL_BITS = 240
 """Values of a candidate are cut to about so many digits; it is only a candidate."""
 _PRECISION = 192
 _SHORT = 12
+_NONLINEAR = ("exp", "sigmoid", "tanh", "mul", "div")
+_SLIPS = (Fraction(1, 1000), Fraction(1, 10**6))
+"""What short coefficients may add to a sum."""
 _MARGINS = (16, 30, 44)
 """Binary digits of what an inner point has to spare, the largest tried first."""
 _INNER_EVERY = 4
@@ -66,15 +70,16 @@ class _Known:
 class _Refinement:
     """One program in Z3, and the cuts that it needs."""
 
-    def __init__(self, program: Program, known: _Known) -> None:
+    def __init__(self, program: Program, known: _Known, slip: Fraction | None = None) -> None:
         self._program = program
         self._known = known
-        self._solver = z3.SolverFor("QF_LRA")
+        self._slip = slip
+        nonlinear = any(node[0] in _NONLINEAR for node in program.nodes)
+        # The plain core is the faster one when cuts are added in between.
+        self._solver = z3.SimpleSolver() if nonlinear else z3.SolverFor("QF_LRA")
         self._variables = [z3.Real(f"v{i}") for i in range(len(program.variables))]
         self._atoms: dict[int, _Curve | _Times] = {}
-        self._ranges: list[Range] = []
-        if any(node[0] in ("exp", "sigmoid", "tanh", "mul", "div") for node in program.nodes):
-            self._ranges = node_ranges(program)
+        self._ranges: list[Range] = node_ranges(program) if nonlinear else []
         self._terms: list[Any] = []
         for k, node in enumerate(program.nodes):
             self._terms.append(self._term(k, node))
@@ -241,7 +246,7 @@ class _Refinement:
         if kind == "const":
             return _rational(node[1])
         if kind == "sum":
-            return z3.Sum([self._terms[i] for i in node[1]])
+            return self._sum(k, node)
         if kind == "scale":
             return _rational(node[1]) * self._terms[node[2]]
         if kind == "max":
@@ -264,6 +269,36 @@ class _Refinement:
         self._bound(result, (Fraction(0), Fraction(1)))
         self._atoms[k] = _Curve("sigmoid", twice, result)
         return 2 * result - 1
+
+    def _sum(self, k: int, node: Node) -> Any:
+        """Return the sum, exactly or with short coefficients and a variable for what they miss.
+
+        The simplex method's rationals grow with the length of the coefficients.
+        """
+        exact = z3.Sum([self._terms[i] for i in node[1]])
+        if self._slip is None or not self._ranges:
+            return exact
+        parts = []
+        missed = Fraction(0)
+        share = self._slip / len(node[1])
+        for i in node[1]:
+            part = self._program.nodes[i]
+            if part[0] not in ("scale", "const"):
+                parts.append(self._terms[i])
+                continue
+            size = Fraction(1) if part[0] == "const" else _largest(self._ranges[part[2]])
+            if size is None:
+                return exact
+            short = _short(part[1], share / max(size, Fraction(1)))
+            missed += abs(short - part[1]) * size
+            factor = _rational(short)
+            parts.append(factor if part[0] == "const" else factor * self._terms[part[2]])
+        if missed == 0:
+            return exact
+        slip = z3.Real(f"e{k}")
+        bound = _rounded_up(missed)
+        self._bound(slip, (-bound, bound))
+        return z3.Sum([*parts, slip])
 
     def _product(self, k: int, node: Node, result: Any) -> Any:
         left, right = (self._named(f"{side}{k}", i) for side, i in zip("ab", node[1:], strict=True))
@@ -299,6 +334,23 @@ class _Refinement:
         if operator != "=":
             raise SoundnessError(f"a program with a comparison {operator!r}")
         return a == b
+
+
+def _largest(known: Range) -> Fraction | None:
+    return None if known[0] is None or known[1] is None else max(abs(known[0]), abs(known[1]))
+
+
+def _short(value: Fraction, slip: Fraction) -> Fraction:
+    """Return a short number within ``slip`` of a value, itself if that is shorter."""
+    step = Fraction(1, 2 ** max(0, math.ceil(-math.log2(slip))))
+    short = round(value / step) * step
+    return short if short.denominator < value.denominator else value
+
+
+def _rounded_up(value: Fraction) -> Fraction:
+    """Return a number of about eight binary digits at or above a positive one."""
+    step = Fraction(2) ** (math.floor(math.log2(value)) - 8)
+    return math.ceil(value / step) * step
 
 
 def _nearby(left: Fraction, right: Fraction, result: Fraction) -> tuple[Fraction, Fraction] | None:
@@ -338,6 +390,21 @@ def _unknown(reason: str) -> dict[str, Any]:
     return {"status": "unknown", "reason": reason}
 
 
+def _solved(program: Program, known: _Known, deadline: float) -> dict[str, Any]:
+    """Decide a program; what is not linear first with short coefficients, then exactly.
+
+    Short coefficients let more points in, so their ``unsat`` is the formula's; a candidate is
+    tried on the formula itself.
+    """
+    linear = not any(node[0] in _NONLINEAR for node in program.nodes)
+    reply: dict[str, Any] = {}
+    for slip in (None,) if linear else (*_SLIPS, None):
+        reply = _Refinement(program, known, slip).run(deadline)
+        if reply["status"] != "delta-sat":
+            return reply
+    return reply
+
+
 def main() -> None:
     """Answer questions ``{"program": ..., "seconds": ...}``."""
     z3.set_param("memory_max_size", _MEMORY_MB)
@@ -345,8 +412,7 @@ def main() -> None:
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + question["seconds"]
-        program = Program.from_json(question["program"])
-        return _Refinement(program, known).run(deadline)
+        return _solved(Program.from_json(question["program"]), known, deadline)
 
     serve(answer)
 
