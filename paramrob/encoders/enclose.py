@@ -13,6 +13,10 @@ from paramrob.replay_numbers import Number, sigmoid, softmax, tanh, to_arb, to_f
 
 PRECISION = 128
 
+# A sigmoid of -1e20 has an exponent of 67 bits: its numerator would fill the memory.
+_TINY = Fraction(1, 1 << 4096)
+_TINY_BALL = flint.arb((1, -4096))
+
 Enclosure = tuple[Fraction, Fraction]
 
 
@@ -21,10 +25,15 @@ def rational_ends(number: Number) -> Enclosure:
     if isinstance(number, flint.fmpq):
         value = Fraction(int(number.p), int(number.q))
         return value, value
-    return _dyadic(number.lower()), _dyadic(number.upper())
+    return _dyadic(number.lower(), -1), _dyadic(number.upper(), 1)
 
 
-def _dyadic(point: Number) -> Fraction:
+def _dyadic(point: Number, towards: int) -> Fraction:
+    """Return an exact ball's value; one too tiny to write out is moved up (1) or down (-1)."""
+    if abs(point) < _TINY_BALL:
+        if point == 0:
+            return Fraction(0)
+        return Fraction(0) if (point > 0) == (towards < 0) else towards * _TINY
     mantissa, exponent = point.man_exp()
     mantissa, exponent = int(mantissa), int(exponent)
     return Fraction(mantissa << exponent) if exponent >= 0 else Fraction(mantissa, 1 << -exponent)
@@ -54,16 +63,16 @@ def activation_ends(
     least, most = Fraction(0 if kind == "sigmoid" else -1), Fraction(1)
     with flint.ctx.workprec(PRECISION):
         if lower is not None:
-            least = max(least, _coarse(function(to_arb(to_fmpq(lower))).lower(), down=True))
+            least = max(least, _coarse(function(to_arb(to_fmpq(lower))), -1))
         if upper is not None:
-            most = min(most, _coarse(function(to_arb(to_fmpq(upper))).upper(), down=False))
+            most = min(most, _coarse(function(to_arb(to_fmpq(upper))), 1))
     return least, most
 
 
-def _coarse(point: Number, down: bool) -> Fraction:
-    """Round outward to a multiple of 2**-60: a bound need not be sharper."""
-    scaled = _dyadic(point) * (1 << 60)
-    return Fraction(math.floor(scaled) if down else math.ceil(scaled), 1 << 60)
+def _coarse(ball: Number, towards: int) -> Fraction:
+    """Round an end to a multiple of 2**-60: a bound need not be sharper."""
+    scaled = rational_ends(ball)[towards > 0] * (1 << 60)
+    return Fraction(math.floor(scaled) if towards < 0 else math.ceil(scaled), 1 << 60)
 
 
 def softmax_ends(scores: Sequence[Number]) -> list[Enclosure]:
