@@ -12,6 +12,7 @@ from paramrob.bounds.ascent import Candidate, climb, push, repair, run
 from paramrob.bounds.linear import Analysis, BoundPass, Boxes, Chord, Forms
 from paramrob.bounds.optimise import Best, optimise
 from paramrob.bounds.relaxations import Choice, Line, Plane, Ranges, Relaxation
+from paramrob.bounds.rounding import SMALLEST_NORMAL, UNIT
 from paramrob.bounds.splitting import choose_split, loose_of
 from paramrob.bounds.targets import Flip, Rows, Target
 
@@ -221,10 +222,11 @@ def _least_within(best: Best, limit: Forms, boxes: Boxes) -> tuple[Tensor, Tenso
     steps = steps[:, :, :MOST_MULTIPLES]
     mixed = a.unsqueeze(2) + steps.unsqueeze(3) * g.unsqueeze(2)
     constant = best.c.unsqueeze(2) + steps * limit.c.unsqueeze(2)
-    # What the sums round off: two units of the magnitudes that they add.
+    # What the sums round off: two units of the magnitudes that they add; and underflow.
     reach = torch.maximum(boxes.lower.abs(), boxes.upper.abs())[:, None, None, :]
     size = (a.abs().unsqueeze(2) + steps.unsqueeze(3) * g.abs().unsqueeze(2)) * reach
     lost = size.sum(3) + best.c.abs().unsqueeze(2) + steps * limit.c.abs().unsqueeze(2)
+    lost = lost + SMALLEST_NORMAL / UNIT * (1 + reach.sum(3))
     batch, rows, tried, inputs = mixed.shape
     forms = Forms(
         mixed.reshape(batch, rows * tried, inputs),

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from paramrob.bounds import branch, decision
 from paramrob.bounds.assess import Assessed, Assessor
-from paramrob.bounds.branch import Explorer, Tree
+from paramrob.bounds.branch import Explorer, Goal, Tree
 from paramrob.bounds.linear import Boxes
+from paramrob.bounds.targets import Change
 from paramrob.domain import Point
 from paramrob.engine import Settings, decide, estimate
 from paramrob.perturbation import Perturbation
@@ -182,3 +183,32 @@ def test_children_cover_their_parents() -> None:
             both = after.cuts[[i, i + count]]
             assert torch.equal(both[:, 0::2].amin(0), before.cuts[i, 0::2])
             assert torch.equal(both[:, 1::2].amax(0), before.cuts[i, 1::2])
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_when_a_bound_is_good_enough() -> None:
+    bounds = double(-torch.inf, 0.5, 1.0, torch.inf)
+    assert Goal(threshold=0.5).done(bounds, 9.0).tolist() == [True, True, False, False]
+    strict = Goal(threshold=0.5, strict=True)
+    assert strict.done(bounds, 9.0).tolist() == [True, False, False, False]
+    near = Goal(tolerance=0.25)
+    assert near.done(bounds, 0.75).tolist() == [True, True, True, False]
+    assert near.done(bounds, -torch.inf).tolist() == [True, False, False, False]
+
+
+def test_what_is_taken_from_a_tree_counts_until_it_is_settled() -> None:
+    bounds = double(3.0, 7.0, 5.0)
+    corner = torch.zeros(3, 1, dtype=torch.float64)
+    tree = Tree(Change(1.0, True), Boxes(corner, corner + 1), bounds, bounds.long(), bounds)
+    taken = tree.take(1)
+    assert taken[1].tolist() == [7.0]
+    assert (tree.top(), tree.upper()) == (5.0, 7.0)
+    tree.settle()
+    assert tree.upper() == 5.0
+    tree.prune(Goal(tolerance=0.5), 3.0)
+    assert (tree.bound.tolist(), tree.closed, tree.upper()) == ([5.0], 3.0, 5.0)
+    tree.prune(Goal(threshold=6.0), 0.0)
+    assert (tree.top(), tree.upper()) == (-torch.inf, 5.0)
