@@ -218,6 +218,8 @@ def _units() -> Iterator[Known]:
             asked = problem(network, at(*x), delta, "value", level, LABELS)
             yield Known(f"{kind} at a point, labels {'kept' if robust else 'flip'}", asked,
                         _is(robust), decided_by=by)  # fmt: skip
+        if kind not in ("relu", "tanh"):
+            continue
         # As a logit: how far the sigmoid moves.
         z = [float(t) for t in (low, middle, high)]
         moved_by = max(squash(z[2]) - squash(z[1]), squash(z[1]) - squash(z[0]))
