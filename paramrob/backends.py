@@ -1,7 +1,4 @@
-"""The solvers by name: what each can decide, and how to get what is missing.
-
-Nothing is imported here: the list has to be shown by a program that starts at once.
-"""
+"""The engines by name: what each can decide, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from paramrob import __version__
 
 @dataclass(frozen=True)
 class Backend:
-    """One solver; ``version`` is ``None`` where it cannot be used."""
+    """One engine; ``version`` is ``None`` where it cannot be used."""
 
     name: str
     version: str | None
@@ -20,15 +17,23 @@ class Backend:
     advice: str
 
 
-BACKENDS = (
-    Backend(
-        "bounds",
-        __version__,
-        "labels, confidence, margin; estimates epsilon, sigma, delta; boxes and points; dense "
-        "networks with ReLU, leaky ReLU, linear, sigmoid or tanh units",
-        "built in",
-    ),
-    Backend("z3", None, "-", "not connected yet: use --solver bounds"),
-    Backend("dreal", None, "-", "not connected yet: use --solver bounds"),
-    Backend("icp", None, "-", "not connected yet: use --solver bounds"),
+BOUNDS = Backend(
+    "bounds",
+    __version__,
+    "labels, confidence, margin; estimates epsilon, sigma, delta; boxes and points; dense "
+    "networks with ReLU, leaky ReLU, linear, sigmoid or tanh units",
+    "built in",
 )
+
+
+def backends() -> list[Backend]:
+    """Return every engine with its state here, in the order of the registry."""
+    from paramrob.solvers.registry import states
+
+    found = [BOUNDS]
+    for solver, state in states():
+        capabilities = solver.capabilities
+        found.append(
+            Backend(capabilities.name, state.version, capabilities.decides, state.advice)
+        )
+    return found

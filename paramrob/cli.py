@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import shared_options
+from paramrob.cli_options import export_options, shared_options
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
+    from paramrob.models.model import Model
     from paramrob.requests.build import Asked, Request
     from paramrob.verdict import Outcome
 
@@ -99,6 +100,35 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
 
 
 @main.command()
+@click.argument("model")
+@export_options
+@_with_exit_codes
+def export(model: str, **options: Any) -> int:
+    """Write what contradicts a property of MODEL as a formula.
+
+    \b
+    paramrob export model.pt --delta 0.01 -o q.smt2
+    paramrob export model.pt --delta 0.01 --epsilon 0.05 --format dreal -o q.smt2
+    paramrob export model.pt --delta 0.01 --encoding aggregated --format latex -o q.tex
+    """
+    from paramrob.export import export_text
+    from paramrob.requests.build import build
+
+    asked = _asked("check", None, options)
+    path = options["output_file"]
+    if path != "-":
+        _check_writable(path, "-o")
+    request = build(asked, _loaded(model, options))
+    use_presolve = not options["no_presolve"]
+    text = export_text(request, options["encoding"], options["form"], use_presolve)
+    if path == "-":
+        click.echo(text, nl=False)
+    else:
+        _write_text(path, text, "-o")
+    return 0
+
+
+@main.command()
 @click.argument("witness")
 @click.option("--model", metavar="PATH", help="The model, where it is no longer where it was.")
 @click.option("--trust", is_flag=True, help="Load TorchScript, which can run code from it.")
@@ -119,15 +149,17 @@ def replay(witness: str, model: str | None, trust: bool, verbose: bool, quiet: b
 @_with_exit_codes
 def solvers() -> int:
     """List the solvers: version, what each decides, how to get what is missing."""
+    from rich.markup import escape
     from rich.table import Table
 
-    from paramrob.backends import BACKENDS
+    from paramrob.backends import backends
 
     table = Table(box=None, pad_edge=False)
     for heading in ("solver", "version", "decides", "state"):
         table.add_column(heading)
-    for backend in BACKENDS:
-        table.add_row(backend.name, backend.version or "-", backend.decides, backend.advice)
+    for backend in backends():
+        cells = (backend.name, backend.version or "-", backend.decides, backend.advice)
+        table.add_row(*map(escape, cells))
     _console().print(table)
     return 0
 
@@ -144,30 +176,36 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from dataclasses import replace
 
-    from paramrob.exact import parse_decimal
-    from paramrob.models.load import load
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
     from paramrob.requests.build import build
     from paramrob.solve import make_settings, solve
 
-    names = ("solver", "timeout", "tolerance", "device")
-    settings = make_settings(**{name: options[name] for name in names})
+    names = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    settings = make_settings(
+        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
+    )
     for name in ("json_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    request = build(asked, _loaded(model, options))
+    with ProgressLine(_console(stderr=True)) as line:
+        outcome = solve(request, replace(settings, progress=line))
+    _write(request, outcome, options)
+    return exit_code(outcome, settings.tolerance)
+
+
+def _loaded(model: str, options: dict[str, Any]) -> Model:
+    from paramrob.exact import parse_decimal
+    from paramrob.models.load import load
+
     level = options["level"]
-    loaded = load(
+    return load(
         model,
         sidecar=options["sidecar"],
         output_kind=options["output_kind"],
         level=None if level is None else parse_decimal(level, "--level"),
         trust=options["trust"],
     )
-    request = build(asked, loaded)
-    with ProgressLine(_console(stderr=True)) as line:
-        outcome = solve(request, replace(settings, progress=line))
-    _write(request, outcome, options)
-    return exit_code(outcome, settings.tolerance)
 
 
 def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
@@ -184,7 +222,7 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
         if json_file == "-":
             click.echo(text)
             return
-        _write_text(json_file, text)
+        _write_text(json_file, text + "\n", "--json")
     print_report(
         _console(),
         request,
@@ -204,11 +242,11 @@ def _check_writable(path: str | None, option: str) -> None:
         raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")
 
 
-def _write_text(path: str, text: str) -> None:
+def _write_text(path: str, text: str, option: str) -> None:
     try:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--json: {path}: {error.strerror}; choose another file") from None
+        raise InputError(f"{option}: {path}: {error.strerror}; choose another file") from None
 
 
 def _console(stderr: bool = False) -> Any:

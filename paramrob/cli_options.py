@@ -64,6 +64,20 @@ _ENGINE = (
         help=f"{', '.join(SOLVERS)} (see paramrob solvers).",
     ),
     click.option(
+        "--cross-check",
+        type=click.Choice(SOLVERS),
+        metavar="NAME",
+        help="A second solver, which has to agree.",
+    ),
+    click.option(
+        "--encoding",
+        type=click.Choice(("direct", "aggregated")),
+        help="A variable per parameter, or a slack per neuron.  [default: the solver's]",
+    ),
+    click.option(
+        "--no-presolve", is_flag=True, help="Do not bound the formula's variables beforehand."
+    ),
+    click.option(
         "--timeout",
         type=float,
         metavar="SECONDS",
@@ -87,6 +101,40 @@ _OUTPUT = (
     click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
     click.option("-q", "--quiet", is_flag=True, help="Print one line."),
 )
+
+
+_EXPORT = (
+    click.option(
+        "--encoding",
+        type=click.Choice(("direct", "aggregated")),
+        default="direct",
+        show_default=True,
+        help="A variable per parameter, or a slack per neuron.",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(("smtlib", "dreal", "latex")),
+        default="smtlib",
+        show_default=True,
+        help="SMT-LIB 2, dReal's dialect of it, or LaTeX.",
+    ),
+    click.option(
+        "--no-presolve", is_flag=True, help="Do not bound neurons and fix ReLUs beforehand."
+    ),
+    click.option(
+        "-o", "--output-file", metavar="FILE|-", default="-", help="Where to write the formula."
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full."),
+)
+
+
+def export_options(command: Command) -> Command:
+    """Add the options of ``export``, in the order that the help shows."""
+    for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)):
+        for option in reversed(group):
+            command = option(command)
+    return command
 
 
 def shared_options(command: Command) -> Command:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from paramrob.errors import BackendError
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
-from paramrob.verdict import Outcome
+from paramrob.verdict import Outcome, Verdict
 
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
+ENCODINGS = ("direct", "aggregated")
+Encoding = Literal["direct", "aggregated"]
 Progress = Callable[[str, float, float], None]
+
+BOUNDS_SHARE = 0.75
+"""Of the time under ``auto``, for the bound engine; solvers have the rest."""
+WORTH_A_FORMULA = 1000
+"""Parameters up to which ``auto`` tries a solver on what the bound engine leaves open."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,9 @@ class Settings:
         timeout: engine wall time in seconds.
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: one of ``ENCODINGS``; ``None`` is the solver's own choice.
+        presolve: whether a formula's variables are bounded beforehand by the bound engine.
+        cross_check: a second solver, which has to agree; both get half of the time.
         seed: of the local searches; verdicts do not depend on it, witnesses may.
         progress: called with the quantity's name and the ends of its current bracket, now and
             then; a ``KeyboardInterrupt`` stops the engine, which then returns what it has.
@@ -32,6 +44,9 @@ class Settings:
     timeout: float = 60.0
     tolerance: float = 1e-6
     device: str = "cpu"
+    encoding: Encoding | None = None
+    presolve: bool = True
+    cross_check: str | None = None
     seed: int = 0
     progress: Progress | None = None
 
@@ -41,12 +56,10 @@ def decide(problem: Problem, settings: Settings | None = None) -> Outcome:
 
     Raises:
         BackendError: the solver asked for cannot be used.
+        SoundnessError: two solvers contradict each other.
     """
     settings = settings or Settings()
-    _check_solver(settings)
-    from paramrob.bounds import decision
-
-    return decision.decide(problem, settings)
+    return _checked(problem, settings, lambda given: _decide(problem, given))
 
 
 def estimate(problem: Problem, quantity: Quantity, settings: Settings | None = None) -> Outcome:
@@ -56,16 +69,93 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings | None = N
 
     Raises:
         BackendError: the solver asked for cannot be used.
+        SoundnessError: two solvers contradict each other.
     """
     settings = settings or Settings()
-    _check_solver(settings)
+    return _checked(problem, settings, lambda given: _estimate(problem, quantity, given))
+
+
+def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], Outcome]) -> Outcome:
+    """Solve once, or twice and compare."""
+    other = settings.cross_check
+    for name in (settings.solver, other or settings.solver):
+        if name not in SOLVERS:
+            raise BackendError(f"no solver {name!r}; choose from {', '.join(SOLVERS)}")
+    if settings.encoding not in (None, *ENCODINGS):
+        raise BackendError(f"no encoding {settings.encoding!r}; choose direct or aggregated")
+    if other is None:
+        return solve(settings)
+    from paramrob.crosscheck import check_agreement, confirmed
+
+    started = time.monotonic()
+    first = solve(replace(settings, timeout=settings.timeout / 2, cross_check=None))
+    left = max(settings.timeout - (time.monotonic() - started), settings.timeout / 2)
+    second = solve(replace(settings, solver=other, timeout=left, cross_check=None))
+    check_agreement(problem, first, second)
+    return confirmed(first, second)
+
+
+def _decide(problem: Problem, settings: Settings) -> Outcome:
+    if settings.solver not in ("auto", "bounds"):
+        from paramrob import smt
+
+        return smt.decide(problem, settings)
     from paramrob.bounds import decision
 
-    return decision.estimate(problem, quantity, settings)
+    started = time.monotonic()
+    second = _second_solver(problem, settings)
+    outcome = decision.decide(problem, _first_share(settings, second))
+    if second is None or outcome.verdict is not Verdict.UNKNOWN:
+        return outcome
+    from paramrob import smt
+
+    try:
+        found = smt.decide(problem, _rest(settings, second, started))
+    except BackendError:
+        return outcome
+    if found.verdict is Verdict.UNKNOWN:
+        return replace(outcome, engine_seconds=time.monotonic() - started)
+    return replace(found, engine_seconds=time.monotonic() - started)
 
 
-def _check_solver(settings: Settings) -> None:
-    if settings.solver not in SOLVERS:
-        raise BackendError(f"no solver {settings.solver!r}; choose from {', '.join(SOLVERS)}")
+def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcome:
     if settings.solver not in ("auto", "bounds"):
-        raise BackendError(f"solver {settings.solver!r} is not built in yet; use --solver bounds")
+        from paramrob import smt
+
+        return smt.estimate(problem, quantity, settings)
+    from paramrob.bounds import decision
+
+    started = time.monotonic()
+    second = None if quantity == "delta" else _second_solver(problem, settings)
+    outcome = decision.estimate(problem, quantity, _first_share(settings, second))
+    if second is None or all(b.width <= settings.tolerance for b in outcome.brackets.values()):
+        return outcome
+    from paramrob import smt
+
+    rest = _rest(settings, second, started)
+    try:
+        found = smt.estimate(problem, quantity, rest, known=outcome.brackets)
+    except BackendError:
+        return outcome
+    if all(b == outcome.brackets[name] for name, b in found.brackets.items()):
+        return replace(outcome, engine_seconds=time.monotonic() - started)
+    both = f"{outcome.solver}, {found.solver}"
+    return replace(found, solver=both, engine_seconds=time.monotonic() - started)
+
+
+def _second_solver(problem: Problem, settings: Settings) -> str | None:
+    """Return what ``auto`` turns to where the bound engine leaves something open."""
+    if settings.solver != "auto" or problem.uncertain.network.parameter_count > WORTH_A_FORMULA:
+        return None
+    from paramrob.portfolio import preferred
+
+    return preferred(problem)
+
+
+def _first_share(settings: Settings, second: str | None) -> Settings:
+    return settings if second is None else replace(settings, timeout=BOUNDS_SHARE * settings.timeout)
+
+
+def _rest(settings: Settings, second: str, started: float) -> Settings:
+    left = settings.timeout - (time.monotonic() - started)
+    return replace(settings, solver=second, timeout=max(left, 0.01))

@@ -18,7 +18,7 @@ from types import FrameType
 
 from paramrob import engine
 from paramrob.domain import Point
-from paramrob.engine import Settings
+from paramrob.engine import Encoding, Settings
 from paramrob.errors import BackendError, InputError, SoundnessError
 from paramrob.problem import Problem, check_labels
 from paramrob.properties import Quantity
@@ -30,6 +30,7 @@ CHEAP_SECONDS = 2.0
 
 _STOPPED = "stopped by an interrupt; run it again, or ask about fewer points"
 _TIME_UP = "the time was used up before this could be answered; raise --timeout"
+_BY_BOUNDS = "brackets that were not asked for are the bound engine's"
 _RANK = {Verdict.NOT_ROBUST: 2, Verdict.UNKNOWN: 1, Verdict.ROBUST: 0}
 
 
@@ -72,7 +73,13 @@ class _Clock:
 
 
 def make_settings(
-    solver: str = "auto", timeout: float = 60.0, tolerance: float = 1e-6, device: str = "cpu"
+    solver: str = "auto",
+    timeout: float = 60.0,
+    tolerance: float = 1e-6,
+    device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
 ) -> Settings:
     """Return engine settings.
 
@@ -81,6 +88,9 @@ def make_settings(
         timeout: engine wall time of the whole request in seconds.
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of the formula, ``direct`` or ``aggregated``; the solver's own by default.
+        presolve: whether the bound engine bounds the formula's variables beforehand.
+        cross_check: a second solver that has to agree.
 
     Raises:
         InputError: a value out of range, or a device that is not there.
@@ -95,7 +105,15 @@ def make_settings(
 
         if not torch.cuda.is_available():
             raise BackendError("no CUDA device is available here; use --device cpu")
-    return Settings(solver=solver, timeout=timeout, tolerance=tolerance, device=device)
+    return Settings(
+        solver=solver,
+        timeout=timeout,
+        tolerance=tolerance,
+        device=device,
+        encoding=encoding,
+        presolve=presolve,
+        cross_check=cross_check,
+    )
 
 
 def solve(request: Request, settings: Settings) -> Outcome:
@@ -213,11 +231,16 @@ def _with_brackets(
     """Add the brackets of epsilon and sigma where they are cheap, and hold them to the verdict."""
     clock = _Clock(settings.timeout)
     outcome = _implied(problem, outcome)
-    for quantity in _missing(problem, outcome):
+    # Formulas are decided one threshold at a time: no bracket of theirs is cheap.
+    cheap = replace(settings, solver="bounds", cross_check=None)
+    missing = _missing(problem, outcome)
+    if missing and settings.solver not in ("auto", "bounds"):
+        outcome = replace(outcome, notes=(*outcome.notes, _BY_BOUNDS))
+    for quantity in missing:
         if stopped() or clock.left <= 0:
             break
         try:
-            extra = engine.estimate(problem, quantity, replace(settings, timeout=clock.left))
+            extra = engine.estimate(problem, quantity, replace(cheap, timeout=clock.left))
         except KeyboardInterrupt:
             break
         found = {k: b for k, b in extra.brackets.items() if math.isfinite(b.upper)}

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 import paramrob as package
 from paramrob import __version__, cli_options, engine
-from paramrob.backends import BACKENDS
 from paramrob.cli import main
 from paramrob.engine import SOLVERS, Settings
 from paramrob.errors import SoundnessError
@@ -21,6 +20,7 @@ from paramrob.models.model import OUTPUT_KINDS
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
 from paramrob.replay import replay
+from paramrob.solvers.registry import REGISTRY
 from paramrob.verdict import Bracket, Outcome, Verdict
 
 SIDECAR = """
@@ -111,7 +111,7 @@ def test_version_and_help() -> None:
 def test_spelled_out_choices_are_the_real_ones() -> None:
     assert cli_options.SOLVERS == SOLVERS
     assert cli_options.OUTPUT_KINDS == OUTPUT_KINDS
-    assert ("auto", *(b.name for b in BACKENDS)) == SOLVERS
+    assert ("auto", "bounds", *(name for name, _, _ in REGISTRY)) == SOLVERS
 
 
 def run_python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

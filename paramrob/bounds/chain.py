@@ -9,28 +9,16 @@ neural networks*, NeurIPS 2019). That is exact for a layer whose parameters are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from paramrob.errors import BackendError
-from paramrob.models.network import (
-    Activation,
-    Array,
-    Dense,
-    Elementwise,
-    Network,
-    Node,
-    Reshape,
-    Softmax,
-)
+from paramrob.layers import Link, stages
+from paramrob.models.network import Activation, Array, Dense, Elementwise, Network, Node
 from paramrob.perturbation import ParameterInterval, Perturbation
 from paramrob.problem import Problem
-
-Link = Literal["identity", "sigmoid", "softmax"]
-IDENTITY = Activation("identity")
 
 
 @dataclass(frozen=True)
@@ -95,71 +83,25 @@ def build_chain(problem: Problem, device: str = "cpu") -> Chain:
         BackendError: the graph is no chain of dense layers and activations, or the two networks
             differ in architecture.
     """
-    link, operations = _split(problem.reference, problem)
-    other_link, other = _split(problem.uncertain.network, problem)
-    if link != other_link or [kind for kind, _ in operations] != [kind for kind, _ in other]:
+    link, ours = stages(problem.reference, problem.output)
+    other_link, theirs = stages(problem.uncertain.network, problem.output)
+    if link != other_link or [s.kind for s in ours] != [s.kind for s in theirs]:
         raise BackendError("the two networks differ in architecture; they must match here")
     layers: list[Affine] = []
-    activations: list[Activation] = []
-    sources: list[str | None] = []
-    for (kind, node), (_, twin) in zip(operations, other, strict=True):
-        if isinstance(kind, Activation):
-            if len(layers) == len(activations):
-                layers.append(_identity_layer(problem.reference.input_size, layers, device))
-                sources.append(None)
-            activations.append(kind)
-            continue
-        if len(layers) > len(activations):
-            activations.append(IDENTITY)
-        layers.append(_affine(problem, node, twin, device))
-        sources.append(twin.name)
-    if len(layers) == len(activations):
-        layers.append(_identity_layer(problem.reference.input_size, layers, device))
-        sources.append(None)
+    for stage, twin in zip(ours, theirs, strict=True):
+        if stage.node is None or twin.node is None:
+            layers.append(_identity_layer(problem.reference.input_size, layers, device))
+        else:
+            layers.append(_affine(problem, stage.node, twin.node, device))
+    activations = tuple(s.activation for s in ours if s.activation is not None)
+    sources = tuple(None if s.node is None else s.node.name for s in theirs)
     uncertain = problem.uncertain
     shared = any(
         uncertain.network.is_shared(name)
         and uncertain.perturbation.interval(parameter).radius().any()
         for name, parameter in uncertain.network.parameters.items()
     )
-    return Chain(tuple(layers), tuple(activations), tuple(sources), link, not shared)
-
-
-def _split(network: Network, problem: Problem) -> tuple[Link, list[tuple[object, Node]]]:
-    """Return the link and the operations before it; affine ones are marked by their type."""
-    nodes = [n for n in network.nodes[1:] if not isinstance(n.op, Reshape)]
-    for before, node in zip(network.nodes, network.nodes[1:], strict=False):
-        if node.inputs != (before.name,):
-            raise BackendError(f"node {node.name!r}: the bound engine takes chains of layers only")
-    link: Link = "identity"
-    kind = problem.output.kind
-    if kind in ("logit", "logits"):
-        link = "sigmoid" if kind == "logit" else "softmax"
-    elif kind in ("probability", "probabilities") and nodes:
-        last = nodes[-1].op
-        if isinstance(last, Softmax):
-            link = "softmax"
-        elif isinstance(last, Activation) and last.kind == "sigmoid":
-            link = "sigmoid"
-        if link != "identity":
-            nodes = nodes[:-1]
-    operations: list[tuple[object, Node]] = []
-    for node in nodes:
-        if isinstance(node.op, Softmax):
-            raise BackendError(
-                f"node {node.name!r}: a softmax is supported only as the last layer of a "
-                "classifier; set the output kind to probabilities"
-            )
-        if isinstance(node.op, Activation):
-            if node.op.kind == "leaky_relu" and not 0 <= node.op.slope <= 1:
-                raise BackendError(
-                    f"node {node.name!r}: a leaky ReLU of slope {node.op.slope} is not "
-                    "supported by the bound engine; slopes lie in [0, 1]"
-                )
-            operations.append((node.op, node))
-        else:
-            operations.append((type(node.op), node))
-    return link, operations
+    return Chain(tuple(layers), activations, sources, link, not shared)
 
 
 def _identity_layer(input_size: int, layers: list[Affine], device: str) -> Affine:

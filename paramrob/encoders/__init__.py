@@ -1,0 +1,1 @@
+"""From a problem to a formula: terms, the two encodings, and what prints them."""
