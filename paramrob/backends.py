@@ -33,7 +33,5 @@ def backends() -> list[Backend]:
     found = [BOUNDS]
     for solver, state in states():
         capabilities = solver.capabilities
-        found.append(
-            Backend(capabilities.name, state.version, capabilities.decides, state.advice)
-        )
+        found.append(Backend(capabilities.name, state.version, capabilities.decides, state.advice))
     return found

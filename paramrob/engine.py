@@ -153,7 +153,9 @@ def _second_solver(problem: Problem, settings: Settings) -> str | None:
 
 
 def _first_share(settings: Settings, second: str | None) -> Settings:
-    return settings if second is None else replace(settings, timeout=BOUNDS_SHARE * settings.timeout)
+    return (
+        settings if second is None else replace(settings, timeout=BOUNDS_SHARE * settings.timeout)
+    )
 
 
 def _rest(settings: Settings, second: str, started: float) -> Settings:

@@ -131,8 +131,8 @@ class _Formulas:
         """Return the query that asks for a goal."""
         # The paper's formula keeps its sigmoid where the solver understands it.
         invert = self.encoding == "aggregated" or self.solver.capabilities.name == "z3"
-        module = aggregated if self.encoding == "aggregated" else direct
-        return module.encode(self.problem, goal, self.known, invert)
+        encode = aggregated.encode if self.encoding == "aggregated" else direct.encode
+        return encode(self.problem, goal, self.known, invert)
 
     def replayed(self, query: Query, model: Mapping[str, Fraction]) -> Witness | None:
         """Return the candidate as a witness that survived exact replay, or ``None``."""

@@ -127,8 +127,9 @@ class Solver(ABC):
             SoundnessError: its answer has no meaning.
         """
 
+    @abstractmethod
     def close(self) -> None:
-        """End its process; nothing to do where it has none."""
+        """End its process."""
 
     def __enter__(self) -> Solver:
         return self

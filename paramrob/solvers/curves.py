@@ -24,7 +24,8 @@ _FINEST = 60
 """Cells are no narrower than ``2**-_FINEST``, coefficients no longer than about this."""
 _WIDEST = -3
 _STEEP = 2.0**-80
-_LARGEST_EXPONENT = 700
+_FAR = 600
+"""Arguments beyond which nothing is cut: the curve is flat, or too large for short rationals."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def cut(curve: CurveName, a: Fraction, t: Fraction) -> Line | None:
     Returns:
         The line, or ``None`` where the point is too near the curve to be told apart.
     """
+    if abs(a) > _FAR:
+        return None
     with flint.ctx.workprec(_PRECISION):
         low, high = ends(curve, a)
         if low <= t <= high:
@@ -118,7 +121,7 @@ def _sigmoid_tangent(a: Fraction, bits: int) -> Line | None:
     For ``0 < m <= 1/4`` the largest ``sigmoid(a) - m a`` over ``a >= 0`` is at the value
     ``v = (1 + r)/2``, ``r = sqrt(1 - 4 m)``, where ``a = log(v/(1-v)) = log((1+r)^2/(4 m))``.
     """
-    e = math.exp(-float(min(a, Fraction(_LARGEST_EXPONENT))))
+    e = math.exp(-float(a))
     steepness = e / (1 + e) ** 2
     if steepness < _STEEP:
         return None
@@ -139,7 +142,7 @@ def _crossing(line: Line) -> Fraction:
     where it is not.
     """
     m, b = float(line.slope), float(line.intercept)
-    low, high = -b / m, 0.0
+    low, high = max(-b / m, -float(_FAR)), 0.0
     for _ in range(30):
         middle = (low + high) / 2
         if m * middle + b >= 1 / (1 + math.exp(min(-middle, 700.0))):
@@ -154,8 +157,6 @@ def _crossing(line: Line) -> Fraction:
 
 def _exp_tangent(a: Fraction, bits: int) -> Line | None:
     """Return the tangent of slope ``m``: ``exp(a) >= m a + m - m log m`` everywhere."""
-    if abs(a) > _LARGEST_EXPONENT:
-        return None
     m = _rounded(Fraction(math.exp(float(a))), bits)
     if m <= 0:
         return None
@@ -164,6 +165,11 @@ def _exp_tangent(a: Fraction, bits: int) -> Line | None:
 
 
 def _value(curve: CurveName, a: Fraction) -> Number:
+    """Enclose the curve; where it is next to nothing only so far that rationals stay short."""
+    if a < -_FAR:
+        return to_arb(flint.fmpq(0)).union(exponential(to_arb(flint.fmpq(-_FAR))))
+    if curve == "sigmoid" and a > _FAR:
+        return 1 - to_arb(flint.fmpq(0)).union(exponential(to_arb(flint.fmpq(-_FAR))))
     ball = to_arb(to_fmpq(a))
     return sigmoid(ball) if curve == "sigmoid" else exponential(ball)
 

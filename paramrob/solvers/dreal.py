@@ -21,6 +21,7 @@ from paramrob.solvers.tape import Tape
 
 PRECISION = 1e-5
 _PROBE_SECONDS = 10.0
+_VERSION_SECONDS = 1.0
 _ADVICE = (
     "dReal is optional: `pip install 'paramrob[dreal]'` (Python 3.11), whose wheel also needs the "
     "system library IBEX 2.7.4. dReal's documentation installs that on Ubuntu with `sudo "
@@ -49,7 +50,7 @@ def _bindings() -> tuple[str | None, str]:
 def _program_version(path: str) -> str:
     with Worker("paramrob.solvers.dreal_worker") as worker:
         try:
-            said = worker.ask({"how": "version", "command": path}, _PROBE_SECONDS)
+            said = worker.ask({"how": "version", "command": path}, _VERSION_SECONDS)
         except WorkerError:
             return "unknown"
     found = _VERSION.search(str(said.get("version")))

@@ -80,7 +80,9 @@ def main() -> None:
     try:
         import dreal
     except ImportError as error:
-        json.dump({"status": "unknown", "reason": f"its bindings do not import: {error}"}, sys.stdout)
+        json.dump(
+            {"status": "unknown", "reason": f"its bindings do not import: {error}"}, sys.stdout
+        )
         return
     if question["how"] == "probe":
         json.dump({"version": dreal.__version__}, sys.stdout)

@@ -22,8 +22,6 @@ Attained: TypeAlias = Callable[[Mapping[str, Fraction]], tuple[float, Witness] |
 """Replay a candidate: a proved lower bound of the quantity that it attains, and its witness."""
 
 _FINEST = 1e-13
-_FAR = 1.0
-"""The first threshold above a hint is twice the hint; the gap shrinks from there."""
 _CLOSER = 10
 _LEAST_SECONDS = 0.02
 
@@ -56,9 +54,8 @@ def maximize(
         budget: wall time in seconds.
         tolerance: absolute width at which the bracket is closed.
         attained: replays candidates.
-        hint: where another engine believes the supremum to be: the first thresholds come down
-            on its upper end, quick ones first, and one lies just below its lower end. Nothing
-            is concluded from it.
+        hint: where another engine believes the supremum to be: the first thresholds close in
+            on it from both sides. Nothing is concluded from it.
         progress: told the ends now and then.
 
     Raises:
@@ -71,18 +68,16 @@ def maximize(
     return search.result()
 
 
-def _tries(hint: Bracket, tolerance: float) -> list[float]:
-    """Return the thresholds to start with."""
+def _gaps(hint: Bracket, tolerance: float) -> list[float]:
+    """Return the distances from a hint at which thresholds are tried, the easy ones first."""
+    if not math.isfinite(hint.upper):
+        return []
+    gap, last = max(hint.upper, tolerance), tolerance / 4
     found = []
-    if math.isfinite(hint.upper):
-        gap, last = max(_FAR * hint.upper, tolerance), tolerance / 4
-        while gap > 2 * last:
-            found.append(hint.upper + gap)
-            gap /= _CLOSER
-        found.append(hint.upper + last)
-    if hint.lower > tolerance / 4:
-        found.insert(1, hint.lower - tolerance / 4)
-    return found
+    while gap > 2 * last:
+        found.append(gap)
+        gap /= _CLOSER
+    return [*found, last]
 
 
 class _Bisection:
@@ -104,7 +99,9 @@ class _Bisection:
         self._floor = bracket.lower
         self._queries = 0
         self._why: str | None = None
-        self._tries = [] if hint is None else _tries(hint, tolerance)
+        gaps = [] if hint is None else _gaps(hint, tolerance)
+        self._above = [hint.upper + gap for gap in gaps] if hint else []
+        self._below = [hint.lower - gap for gap in gaps if gap < hint.lower] if hint else []
 
     def result(self) -> Maximum:
         done = self.upper - self.lower <= self._tolerance
@@ -129,8 +126,12 @@ class _Bisection:
         if answer.model is not None and self._improve(answer.model):
             return True
         # What lies nearer to the supremum is harder still.
-        self._tries = [t for t in self._tries if t > threshold]
-        self._floor = max(self._floor, threshold)
+        if self._above and threshold > self._above[-1]:
+            self._above = []
+        elif self._below and threshold < self._below[-1]:
+            self._below = []
+        else:
+            self._floor = max(self._floor, threshold)
         if answer.status is Status.UNKNOWN:
             self._why = answer.reason
         else:
@@ -143,8 +144,10 @@ class _Bisection:
 
     def _next(self) -> float | None:
         """Return the next threshold."""
-        while self._tries:
-            threshold = self._tries.pop(0)
+        while self._above or self._below:
+            # In turn, so that both ends are known roughly before either is known well.
+            from_above = len(self._above) >= len(self._below)
+            threshold = (self._above if from_above else self._below).pop(0)
             if self.lower < threshold < self.upper:
                 return threshold
         low = max(self.lower, self._floor)

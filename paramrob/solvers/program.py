@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -93,7 +93,7 @@ class Program:
         if left[0] == "scale" and left[1] == -1:
             left = self.nodes[left[2]]
         both = left[0] == "var" and right[0] == "var"
-        return both and right[1] == self.variables[left[1]].within
+        return bool(both and right[1] == self.variables[left[1]].within)
 
 
 def _text(part: Any) -> Any:
@@ -134,10 +134,10 @@ class _Flattener:
         for definition in query.definitions:
             definitions.append(self._node(definition.term))
             self._name(definition.variable)
-        slots = [
-            Slot(d.variable.name, d.lower, d.upper, d.within and self._index(d.within))
-            for d in query.declarations
-        ]
+        slots = []
+        for d in query.declarations:
+            within = None if d.within is None else self._index(d.within)
+            slots.append(Slot(d.variable.name, d.lower, d.upper, within))
         slots += [Slot(d.variable.name, d.lower, d.upper) for d in query.definitions]
         constraints = tuple(self._clause(c) for c in query.constraints)
         return Program(

@@ -18,8 +18,13 @@ _FAR = 200
 def node_ranges(program: Program) -> list[Range]:
     """Return proved ends of every node; ``None`` where there is none."""
     found: list[Range] = []
-    for node in program.nodes:
-        found.append(_range(program, node, found))
+    stated = dict(zip(program.definitions, program.variables[program.declared :], strict=True))
+    for k, node in enumerate(program.nodes):
+        low, high = _range(program, node, found)
+        if k in stated:
+            low = _tighter(max, low, stated[k].lower)
+            high = _tighter(min, high, stated[k].upper)
+        found.append((low, high))
     return found
 
 
@@ -42,7 +47,7 @@ def _range(program: Program, node: Node, found: Sequence[Range]) -> Range:
     if kind == "mul":
         return _product(found[node[1]], found[node[2]])
     if kind == "div":
-        return None, None
+        return _quotient(found[node[1]], found[node[2]])
     return _curve(kind, found[node[1]])
 
 
@@ -66,6 +71,16 @@ def _product(a: Range, b: Range) -> Range:
     corners = [None if x is None or y is None else x * y for x in a for y in b]
     known = [c for c in corners if c is not None]
     return (min(known), max(known)) if len(known) == len(corners) else (None, None)
+
+
+def _quotient(a: Range, b: Range) -> Range:
+    low, high = b
+    if low is None or high is None or low <= 0 <= high:
+        # A positive divisor without an upper end keeps the sign and the size of what it divides.
+        if low is None or low <= 0:
+            return None, None
+        return _product(a, (Fraction(0), 1 / low))
+    return _product(a, (1 / high, 1 / low))
 
 
 def _curve(kind: str, given: Range) -> Range:

@@ -194,7 +194,7 @@ class _Refinement:
             self._known.planes.clear()
         for kept in (self._known.lines, self._known.planes):
             for k in [k for k in kept if k >= last]:
-                del kept[k]  # type: ignore[attr-defined]
+                del kept[k]
         for k, atom in self._atoms.items():
             if isinstance(atom, _Curve):
                 for above, line in self._known.lines.get(k, []):
@@ -355,13 +355,14 @@ def _rounded_up(value: Fraction) -> Fraction:
 
 def _nearby(left: Fraction, right: Fraction, result: Fraction) -> tuple[Fraction, Fraction] | None:
     """Return short numbers near the factors whose tangent plane excludes the product's value."""
+    above = result > left * right
     for bits in (_SHORT, 24, 48, 96):
         step = Fraction(2) ** -bits
-        a, b = round(left / step) * step, round(right / step) * step
+        a = left // step * step
+        # Where (x - a)(y - b) is not positive, the plane is an upper bound of the product.
+        b = -(-right // step) * step if above else right // step * step
         plane = b * left + a * right - a * b
-        # The true product differs from the plane by (left - a)(right - b).
-        apart = (left - a) * (right - b)
-        if (apart >= 0 and result < plane) or (apart <= 0 and result > plane):
+        if (result > plane) if above else (result < plane):
             return a, b
     return None
 
