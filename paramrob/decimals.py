@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 from paramrob.verdict import Interval
@@ -35,7 +36,8 @@ def bracket_texts(lower: float, upper: float) -> tuple[str, str]:
     size = max(abs(lower), abs(upper))
     if math.isfinite(size) and upper > lower:
         # Two digits of the width: the printed bracket is hardly wider than the real one.
-        digits = math.ceil(math.log10(size / (upper - lower))) + 2
+        width = min(upper - lower, sys.float_info.max)
+        digits = math.ceil(math.log10(size) - math.log10(width)) + 2
     elif math.isfinite(size):
         digits = 10
     digits = min(max(digits, _LEAST_DIGITS), _MOST_DIGITS)

@@ -190,3 +190,14 @@ def test_margins_of_several_classes_are_differences_of_logits() -> None:
     subject = problem(network, Box((Fraction(-1),), (Fraction(1),)), moved, "logits", None)
     # 2 |x| <= 1/2 where a label changes.
     assert_is(estimate(subject, "sigma", SLOW).brackets["sigma"], 0.5)
+
+
+def test_the_largest_delta_where_bisection_meets_it() -> None:
+    # |change| <= 2 delta at x = 1, and 5/4 is the middle of a bracket that bisection reaches;
+    # that value itself lies within rounding of the threshold and stays open.
+    network = stack(1, dense(0, [[1.0]], [0.0]))
+    subject = problem(network, Point((1.0,)), "0.01", "value", Fraction(0))
+    asked = replace(subject, property=Property("confidence", epsilon=Fraction(5, 2)))
+    bracket = estimate(asked, "delta", Settings(timeout=20.0, tolerance=1e-6)).brackets["delta"]
+    assert bracket.lower <= 1.25 <= bracket.upper
+    assert bracket.width <= 1e-6

@@ -11,9 +11,11 @@ from paramrob.bounds import elementary
 from paramrob.bounds.ascent import activate, push, run
 from paramrob.bounds.chain import Chain
 from paramrob.bounds.linear import Analysis, BoundPass, Boxes
+from paramrob.bounds.relaxations import SMOOTH
 from paramrob.bounds.rounding import UNIT
 from paramrob.bounds.targets import Rows, Target, last_forms
 from paramrob.bounds.taylor import INF, Taylor, known, largest_step
+from paramrob.models.network import Activation
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class ClassChange(Target):
         layer = bound_pass.chain.layers[-1]
         if analysis.relaxations:
             r, last = analysis.relaxations[-1].ranges, bound_pass.chain.activations[-1]
-            ends = torch.stack([activate(last, r.pl), activate(last, r.pu)])
+            ends = torch.stack([_activated(last, r.pl), _activated(last, r.pu)])
         else:
             ends = torch.stack([analysis.boxes.lower, analysis.boxes.upper])
         least = torch.where(ends[0] * ends[1] > 0, ends.abs().amin(0), 0.0) * (1 - 1e-12)
@@ -239,6 +241,11 @@ class ClassChange(Target):
 def _rounding(classes: int) -> float:
     """Return how far a softmax over so many classes may be off, relatively."""
     return 1e-13 + 4 * UNIT * classes
+
+
+def _activated(op: Activation, t: Tensor) -> Tensor:
+    """Return the activation with a relative error below 1e-13, which the caller charges."""
+    return SMOOTH[op.kind].value(t) if op.kind in SMOOTH else activate(op, t)
 
 
 def _log_above(x: Tensor) -> Tensor:

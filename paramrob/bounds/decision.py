@@ -39,6 +39,8 @@ from paramrob.verdict import (
 )
 
 FAR = "no witness close to the proved end was found; ask again on a smaller box around the best"
+ASIDE = (Fraction(3, 8), Fraction(5, 8), Fraction(1, 8), Fraction(7, 8))
+"""Where else in the bracket of delta to ask when the middle stays open."""
 NARROW = 128
 """Up to this width of a layer one thread is the faster."""
 PRESPLIT = 6
@@ -269,6 +271,7 @@ def _delta(problem: Problem, settings: Settings, deadline: float) -> Outcome:
     delta = Fraction(1, 128)
     reason = None
     exact = True
+    tried = 0
     while upper is None or upper - lower > tolerance:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -276,24 +279,29 @@ def _delta(problem: Problem, settings: Settings, deadline: float) -> Outcome:
             break
         box = problem.uncertain.perturbation.scaled(delta)
         trial = replace(problem, uncertain=UncertainNetwork(problem.uncertain.network, box))
-        outcome = _decide(trial, settings, time.monotonic() + left)
+        outcome = _decide(trial, settings, time.monotonic() + left / 4)
         exact = outcome.exact_encoding
         if outcome.verdict is Verdict.ROBUST:
-            lower = delta
+            lower, tried = delta, 0
         elif outcome.verdict is Verdict.NOT_ROBUST:
-            upper, witness = delta, outcome.witness
+            upper, witness, tried = delta, outcome.witness, 0
         else:
             reason = f"delta = {float(delta):.6g} was left open: {outcome.reason}"
-            break
+            if tried == len(ASIDE) or INTERRUPTED in (outcome.reason or ""):
+                break
         if settings.progress:
             settings.progress("delta", float(lower), math.inf if upper is None else float(upper))
-        if upper is not None:
-            delta = (lower + upper) / 2
-        elif delta > 1 << 20:
+        if upper is None and delta > 1 << 20:
             reason = "the property holds for every delta that was tried"
             break
+        if outcome.verdict is Verdict.UNKNOWN:
+            # The critical value itself can be undecidable: ask on either side of it.
+            delta = lower + (2 * delta if upper is None else upper - lower) * ASIDE[tried]
+            tried += 1
         else:
-            delta *= 4
+            delta = delta * 4 if upper is None else (lower + upper) / 2
+    else:
+        reason = None
     top = math.inf if upper is None else float_above(upper)
     bracket = Bracket(float_below(lower), top, witness)
     return Outcome(None, reason, brackets={"delta": bracket}, exact_encoding=exact)

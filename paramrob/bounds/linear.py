@@ -64,6 +64,13 @@ class Forms:
         total = total + (a.clamp(max=0) @ boxes.upper.unsqueeze(-1)).squeeze(-1)
         return trusted(total)
 
+    def or_at_least(self, floor: Tensor, boxes: Boxes) -> Forms:
+        """Return the constant ``floor`` ``(batch, rows)`` wherever it is the larger bound."""
+        better = floor > self.least(boxes)
+        return Forms(
+            torch.where(better.unsqueeze(-1), 0.0, self.a), torch.where(better, floor, self.c)
+        )
+
     def most(self, boxes: Boxes) -> Tensor:
         """Return the form's largest value over each box, ``(batch, rows)``, roughly."""
         total = self.c + (self.a.clamp(min=0) @ boxes.upper.unsqueeze(-1)).squeeze(-1)
@@ -115,10 +122,11 @@ def _dot(rows: Tensor, vector: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Known:
-    """What a backward pass meets on its way: steps and chords of the layers so far."""
+    """What a backward pass meets on its way: steps, ranges and chords of the layers so far."""
 
     boxes: Boxes
     steps: list[Steps]
+    ranges: list[Ranges]
     chords: list[Chord | None]
 
 
@@ -165,7 +173,7 @@ class BoundPass:
         Raises:
             SoundnessError: two proved bounds of an uncut box contradict each other.
         """
-        known = Known(boxes, [], [self._input_chord(boxes)])
+        known = Known(boxes, [], [], [self._input_chord(boxes)])
         relaxations: list[Relaxation] = []
         feasible = torch.ones(boxes.lower.shape[0], dtype=torch.bool, device=boxes.lower.device)
         for k, activation in enumerate(self.chain.activations):
@@ -177,6 +185,7 @@ class BoundPass:
             relaxation = relax(activation, ranges)
             relaxations.append(relaxation)
             known.steps.append(Steps.of(relaxation.at()))
+            known.ranges.append(ranges)
             known.chords.append(self._hidden_chord(activation.kind, activation.slope, ranges))
         return Analysis(boxes, tuple(relaxations), tuple(known.chords), feasible)
 
@@ -200,7 +209,9 @@ class BoundPass:
             seen: if given, receives ``(on_h, on_d)`` of each hidden layer, last layer first.
         """
         relaxed = relaxed or [r.at() for r in analysis.relaxations]
-        known = Known(analysis.boxes, [Steps.of(r) for r in relaxed], list(analysis.chords))
+        ranges = [r.ranges for r in analysis.relaxations]
+        steps = [Steps.of(r) for r in relaxed]
+        known = Known(analysis.boxes, steps, ranges, list(analysis.chords))
         last = len(self.chain.layers) - 1
         return self._backward(last, on_z, on_e, known, multipliers, seen)
 
@@ -287,12 +298,14 @@ class BoundPass:
         seen: list[tuple[Tensor, Tensor]] | None = None,
     ) -> Forms:
         c = torch.zeros(on_z.shape[:-1], dtype=on_z.dtype, device=on_z.device)
+        floor = torch.full_like(c, -INF)
         while True:
             on_h, on_d, c = self._affine(k, on_z, on_e, c, known.chords[k])
             if k == 0:
                 charge = self.charges.layers[0]
                 c = c - charge.factor * (on_h.abs() @ self.charges.inputs)
-                return Forms(on_h, c - charge.tiny)
+                forms = Forms(on_h, c - charge.tiny)
+                return forms if known.boxes.cuts is None else forms.or_at_least(floor, known.boxes)
             k -= 1
             if seen is not None and on_d is not None:
                 seen.append((on_h, on_d))
@@ -300,6 +313,16 @@ class BoundPass:
             cuts = known.boxes.cuts
             if multipliers is not None and cuts is not None and on_e is not None:
                 on_z, on_e, c = self._lagrange(k, on_z, on_e, c, cuts, multipliers)
+            if cuts is not None and on_e is not None:
+                floor = torch.maximum(floor, self._within(k, on_z, on_e, c, known.ranges[k]))
+
+    def _within(self, k: int, on_z: Tensor, on_e: Tensor, c: Tensor, r: Ranges) -> Tensor:
+        """Return the least value over the layer's own ranges: what a cut says there is in them."""
+        charge = self.charges.layers[k]
+        total = c + _dot(on_z.clamp(min=0), r.zl) + _dot(on_z.clamp(max=0), r.zu)
+        total = total + _dot(on_e.clamp(min=0), r.el) + _dot(on_e.clamp(max=0), r.eu)
+        lost = charge.factor * (on_z.abs() @ charge.z + on_e.abs() @ charge.e)
+        return trusted(total - lost - charge.tiny)
 
     def _affine(
         self, k: int, on_z: Tensor, on_e: Tensor | None, c: Tensor, chord: Chord | None
