@@ -36,6 +36,8 @@ MOST_TERMS = 200_000
 """Weights beyond which a formula is not worth its memory."""
 _TRIES = 3
 _FINER = 1e-3
+_NEAR = Fraction(1, 50)
+"""Share of its width within which a candidate's value is also tried at the end of its box."""
 _HINT_SHARE = 0.25
 _HINT_SECONDS = 5.0
 _FIRST_DELTA = Fraction(1, 128)
@@ -134,13 +136,39 @@ class _Formulas:
         encode = aggregated.encode if self.encoding == "aggregated" else direct.encode
         return encode(self.problem, goal, self.known, invert)
 
-    def replayed(self, query: Query, model: Mapping[str, Fraction]) -> Witness | None:
-        """Return the candidate as a witness that survived exact replay, or ``None``."""
-        try:
-            x, parameters = query.decode(model)
-            return replay(self.problem, x, parameters)
-        except ReplayError:
-            return None
+    def replayed(
+        self,
+        query: Query,
+        model: Mapping[str, Fraction],
+        wanted: Callable[[Witness], bool],
+    ) -> Witness | None:
+        """Return the first form of a candidate that survives exact replay and is wanted.
+
+        A delta-complete solver's point lies beside the ends of its box where the solution lies
+        on them, so the point is tried as it is and with such values moved to the ends.
+        """
+        for values in (model, _snapped(query, model)):
+            try:
+                x, parameters = query.decode(values)
+                witness = replay(self.problem, x, parameters)
+            except ReplayError:
+                continue
+            if wanted(witness):
+                return witness
+        return None
+
+
+def _snapped(query: Query, model: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    values = dict(model)
+    for declaration in query.declarations:
+        name, low, high = declaration.variable.name, declaration.lower, declaration.upper
+        if name in values and low is not None and high is not None:
+            near = _NEAR * (high - low)
+            if values[name] <= low + near:
+                values[name] = low
+            elif values[name] >= high - near:
+                values[name] = high
+    return values
 
 
 def _decide(problem: Problem, settings: Settings, solver: Solver, deadline: float) -> Outcome:
@@ -155,9 +183,7 @@ def _decide(problem: Problem, settings: Settings, solver: Solver, deadline: floa
         answer = solver.check(query, left, precision)
         witness = None
         if answer.model is not None:
-            witness = formulas.replayed(query, answer.model)
-            if witness is not None and not refutes(problem, witness):
-                witness = None
+            witness = formulas.replayed(query, answer.model, lambda w: refutes(problem, w))
         verdict = verdict_from(answer.status, query.approximation, witness)
         if verdict is not Verdict.UNKNOWN:
             return _outcome(formulas, verdict, witness=witness)
@@ -281,12 +307,14 @@ def _progress(settings: Settings, goal: str) -> Callable[[float, float], None] |
 def _measured(
     formulas: _Formulas, query: Query, goal: GoalName
 ) -> Callable[[Mapping[str, Fraction]], tuple[float, Witness] | None]:
+    def wanted(witness: Witness) -> bool:
+        measure = _measure(witness, goal)
+        return measure is not None and measure.lower > 0
+
     def attained(model: Mapping[str, Fraction]) -> tuple[float, Witness] | None:
-        witness = formulas.replayed(query, model)
+        witness = formulas.replayed(query, model, wanted)
         measure = None if witness is None else _measure(witness, goal)
-        if witness is None or measure is None or not measure.lower > 0:
-            return None
-        return measure.lower, witness
+        return None if witness is None or measure is None else (measure.lower, witness)
 
     return attained
 

@@ -15,13 +15,15 @@ from typing import TypeAlias
 
 from paramrob.encoders.terms import Query
 from paramrob.errors import SoundnessError
-from paramrob.solvers.base import Solver
+from paramrob.solvers.base import Answer, Solver
 from paramrob.verdict import Approximation, Bracket, Status, Witness
 
 Attained: TypeAlias = Callable[[Mapping[str, Fraction]], tuple[float, Witness] | None]
 """Replay a candidate: a proved lower bound of the quantity that it attains, and its witness."""
 
 _FINEST = 1e-13
+_FINER = 1e-3
+_TRIES = 2
 _CLOSER = 10
 _LEAST_SECONDS = 0.02
 
@@ -117,14 +119,33 @@ class _Bisection:
         threshold = self._next()
         if threshold is None:
             return False
+        precision = None
+        for _ in range(_TRIES):
+            answer = self._asked(threshold, precision)
+            if self._settled(threshold, answer):
+                return True
+            if answer.status is not Status.DELTA_SAT or not answer.precision:
+                break
+            # The candidate is not one: ask for less leeway.
+            precision = max(answer.precision * _FINER, _FINEST)
+        self._leave_open(threshold, answer)
+        return True
+
+    def _asked(self, threshold: float, precision: float | None) -> Answer:
         self._queries += 1
         # Half of what is left, so that an easier threshold can follow one that is too hard.
-        answer = self._solver.check(self._query.with_threshold(Fraction(threshold)), left / 2)
+        left = max(self._deadline - time.monotonic(), _LEAST_SECONDS)
+        query = self._query.with_threshold(Fraction(threshold))
+        return self._solver.check(query, left / 2, precision)
+
+    def _settled(self, threshold: float, answer: Answer) -> bool:
+        """Whether an answer moves one of the ends."""
         if answer.status is Status.UNSAT and self._query.approximation is not Approximation.UNDER:
             self._prove(threshold)
             return True
-        if answer.model is not None and self._improve(answer.model):
-            return True
+        return answer.model is not None and self._improve(answer.model)
+
+    def _leave_open(self, threshold: float, answer: Answer) -> None:
         # What lies nearer to the supremum is harder still.
         if self._above and threshold > self._above[-1]:
             self._above = []
@@ -140,7 +161,6 @@ class _Bisection:
                 f"a candidate at {threshold:.9g} did not survive exact replay{near}; "
                 "try another --solver or --encoding"
             )
-        return True
 
     def _next(self) -> float | None:
         """Return the next threshold."""

@@ -75,7 +75,10 @@ def test_a_wrong_hint_costs_time_and_nothing_else() -> None:
 
 
 def test_candidates_that_fail_replay_leave_the_lower_end() -> None:
-    found = maximize(ASKED, Bracket(0.0, 1.0), Oracle(), 10, 1e-6, refused)
+    oracle = Oracle()
+    found = maximize(ASKED, Bracket(0.0, 1.0), oracle, 10, 1e-6, refused)
+    # Each failing candidate is asked for once more, with less leeway.
+    assert oracle.thresholds.count(Fraction(1, 4)) == 2
     assert found.bracket.lower == 0.0
     assert found.bracket.witness is None
     assert BEST <= found.bracket.upper <= BEST + Fraction(1, 10**5)
