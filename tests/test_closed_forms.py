@@ -21,6 +21,11 @@ from tests.replay_networks import dense, stack
 SLOW = Settings(timeout=20.0, tolerance=1e-7)
 
 
+@pytest.fixture(autouse=True)
+def _bounds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramrob.engine._second_solver", lambda *_: None)
+
+
 def sigmoid(z: float) -> float:
     return 1 / (1 + math.exp(-z))
 

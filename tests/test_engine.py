@@ -41,6 +41,11 @@ EXAMPLES = settings(
 KINDS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh"]
 
 
+@pytest.fixture(autouse=True)
+def _bounds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramrob.engine._second_solver", lambda *_: None)
+
+
 def assert_samples_inside(subject: Problem, outcome: Outcome, count: int = 12) -> None:
     """Replay random members of the problem exactly: none may lie above an upper end."""
     rng = np.random.default_rng(5)

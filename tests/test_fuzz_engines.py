@@ -30,15 +30,6 @@ def test_no_two_engines_contradict_each_other(index: int) -> None:
     assert tally.decided["bounds"] == 1 or sum(tally.answers.values()) > 1
 
 
-def test_problems_are_the_same_each_time() -> None:
-    (first, asked), (second, again) = fuzz_engines.make(3, 7), fuzz_engines.make(3, 7)
-    assert asked == again
-    assert first.domain == second.domain
-    assert first.property == second.property
-    names = first.reference.parameters
-    assert all((names[n].value == p.value).all() for n, p in second.reference.parameters.items())
-
-
 @pytest.mark.usefixtures("_elsewhere")
 def test_a_contradiction_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def contrary(subject: Problem, settings: Settings) -> Outcome:

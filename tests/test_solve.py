@@ -300,4 +300,4 @@ def test_settings_out_of_range_are_refused(options: dict[str, float | str], mess
 def test_an_unknown_solver_is_refused() -> None:
     request = build(Asked(delta=1), bare_model())
     with pytest.raises(BackendError):
-        solve(request, make_settings(solver="z3"))
+        solve(request, make_settings(solver="nobody"))
