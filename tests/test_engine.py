@@ -158,8 +158,10 @@ def assert_verdict(subject: Problem, wanted: Verdict) -> None:
 @given(problems())
 def test_decisions_agree_with_estimates(subject: Problem) -> None:
     epsilon = estimate(subject, "epsilon", QUICK).brackets["epsilon"]
-    asked = replace(subject, property=Property("confidence", epsilon=Fraction(epsilon.upper)))
-    assert_verdict(asked, Verdict.ROBUST)
+    # On a busy machine the time can be up before anything is proved.
+    if np.isfinite(epsilon.upper):
+        asked = replace(subject, property=Property("confidence", epsilon=Fraction(epsilon.upper)))
+        assert_verdict(asked, Verdict.ROBUST)
     if epsilon.lower > 1e-9:
         under = Fraction(epsilon.lower) * Fraction("0.999")
         assert_verdict(
