@@ -11,7 +11,6 @@ formula itself holds at the values found.
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,12 +25,10 @@ from paramrob.solvers.evaluate import evaluate, holds
 from paramrob.solvers.lifeline import serve
 from paramrob.solvers.program import Clause, Node, Program
 from paramrob.solvers.ranges import Range, node_ranges
+from paramrob.solvers.short import largest, nearby, rounded_up, short, shortened
 
 _MEMORY_MB = 4096
-_MODEL_BITS = 240
-"""Values of a candidate are cut to about so many digits; it is only a candidate."""
 _PRECISION = 192
-_SHORT = 12
 _NONLINEAR = ("exp", "sigmoid", "tanh", "mul", "div")
 _SLIPS = (Fraction(1, 1000), Fraction(1, 10**6))
 """What short coefficients may add to a sum."""
@@ -146,7 +143,7 @@ class _Refinement:
     def _values(self, model: Any) -> dict[str, Fraction]:
         slots = self._program.variables[: self._program.declared]
         return {
-            slot.name: _shortened(_fraction(model, variable))
+            slot.name: shortened(_fraction(model, variable))
             for slot, variable in zip(slots, self._variables, strict=False)
         }
 
@@ -174,7 +171,7 @@ class _Refinement:
             left, right = _fraction(model, atom.left), _fraction(model, atom.right)
             if left * right != result:
                 worst = max(worst, abs(left * right - result))
-                point = _nearby(left, right, result)
+                point = nearby(left, right, result)
                 if point is not None:
                     self._add_planes(atom, *point)
                     self._known.planes.setdefault(k, []).append(point)
@@ -286,17 +283,17 @@ class _Refinement:
             if part[0] not in ("scale", "const"):
                 parts.append(self._terms[i])
                 continue
-            size = Fraction(1) if part[0] == "const" else _largest(self._ranges[part[2]])
+            size = Fraction(1) if part[0] == "const" else largest(self._ranges[part[2]])
             if size is None:
                 return exact
-            short = _short(part[1], share / max(size, Fraction(1)))
-            missed += abs(short - part[1]) * size
-            factor = _rational(short)
-            parts.append(factor if part[0] == "const" else factor * self._terms[part[2]])
+            factor = short(part[1], share / max(size, Fraction(1)))
+            missed += abs(factor - part[1]) * size
+            number = _rational(factor)
+            parts.append(number if part[0] == "const" else number * self._terms[part[2]])
         if missed == 0:
             return exact
         slip = z3.Real(f"e{k}")
-        bound = _rounded_up(missed)
+        bound = rounded_up(missed)
         self._bound(slip, (-bound, bound))
         return z3.Sum([*parts, slip])
 
@@ -336,37 +333,6 @@ class _Refinement:
         return a == b
 
 
-def _largest(known: Range) -> Fraction | None:
-    return None if known[0] is None or known[1] is None else max(abs(known[0]), abs(known[1]))
-
-
-def _short(value: Fraction, slip: Fraction) -> Fraction:
-    """Return a short number within ``slip`` of a value, itself if that is shorter."""
-    step = Fraction(1, 2 ** max(0, math.ceil(-math.log2(slip))))
-    short = round(value / step) * step
-    return short if short.denominator < value.denominator else value
-
-
-def _rounded_up(value: Fraction) -> Fraction:
-    """Return a number of about eight binary digits at or above a positive one."""
-    step = Fraction(2) ** (math.floor(math.log2(value)) - 8)
-    return math.ceil(value / step) * step
-
-
-def _nearby(left: Fraction, right: Fraction, result: Fraction) -> tuple[Fraction, Fraction] | None:
-    """Return short numbers near the factors whose tangent plane excludes the product's value."""
-    above = result > left * right
-    for bits in (_SHORT, 24, 48, 96):
-        step = Fraction(2) ** -bits
-        a = left // step * step
-        # Where (x - a)(y - b) is not positive, the plane is an upper bound of the product.
-        b = -(-right // step) * step if above else right // step * step
-        plane = b * left + a * right - a * b
-        if (result > plane) if above else (result < plane):
-            return a, b
-    return None
-
-
 def _rational(value: Fraction) -> Any:
     return z3.RealVal(f"{value.numerator}/{value.denominator}")
 
@@ -374,13 +340,6 @@ def _rational(value: Fraction) -> Any:
 def _fraction(model: Any, variable: Any) -> Fraction:
     value = model.eval(variable, model_completion=True)
     return Fraction(value.numerator_as_long(), value.denominator_as_long())
-
-
-def _shortened(value: Fraction) -> Fraction:
-    if value.denominator.bit_length() <= _MODEL_BITS:
-        return value
-    step = Fraction(2) ** -_MODEL_BITS
-    return round(value / step) * step
 
 
 def _candidate(status: str, values: dict[str, Fraction]) -> dict[str, Any]:
