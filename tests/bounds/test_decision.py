@@ -122,8 +122,10 @@ def test_an_interrupt_proves_nothing_that_is_false(
 @pytest.mark.parametrize("timeout", [1e-9, 0.02, 0.2])
 def test_brackets_hold_when_the_time_is_up(quantity: Quantity, timeout: float) -> None:
     outcome = estimate(two_sided(), quantity, Settings(timeout=timeout, tolerance=1e-9))
-    assert outcome.reason is not None
-    assert "--timeout" in outcome.reason
+    # A fast machine may have finished within all but the shortest of these limits.
+    if timeout == 1e-9 or any(b.width > 1e-9 for b in outcome.brackets.values()):
+        assert outcome.reason is not None
+        assert "--timeout" in outcome.reason
     assert_covers(two_sided(), outcome)
 
 
