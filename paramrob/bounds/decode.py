@@ -34,7 +34,7 @@ def decode(problem: Problem, x: Array, theta: Mapping[str, Array]) -> dict[str, 
             if name not in chosen:
                 chosen[name] = values[name] = _place(problem, name, share)
         with np.errstate(all="ignore"):  # an overflow here only leads to another vector
-            h = apply_node(node, h, values)
+            h = apply_node(node.op, [h], node.shape, values)
     return chosen
 
 
