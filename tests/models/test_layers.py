@@ -53,7 +53,7 @@ def test_convolutions(axes: int, groups: int, stride: int, padding: int, dilatio
     size, kernel = (9, 8)[:axes], (3, 2)[:axes]
     weight, bias = RNG.normal(size=(6, 4 // groups, *kernel)), RNG.normal(size=6)
     x = RNG.normal(size=(3, 4, *size))
-    function = f.conv1d if axes == 1 else f.conv2d
+    function: Any = f.conv1d if axes == 1 else f.conv2d
     given: list[Any] = [torch.from_numpy(a) for a in (x, weight, bias)]
     expected = function(*given, stride, padding, dilation, groups)
     op = Conv(
@@ -82,7 +82,8 @@ def test_batch_normalisation(shape: Shape) -> None:
     mean, variance = RNG.normal(size=3), RNG.uniform(0.1, 2, size=3)
     weight, bias = RNG.normal(size=3), RNG.normal(size=3)
     tensors: list[Any] = [torch.from_numpy(a) for a in (x, mean, variance, weight, bias)]
-    expected = f.batch_norm(*tensors, False, 0.1, 1e-5)
+    function: Any = f.batch_norm
+    expected = function(*tensors, False, 0.1, 1e-5)
     op = BatchNorm("mean", "var", 1e-5, "w", "b")
     found = apply(op, shape, shape, x, mean=mean, var=variance, w=weight, b=bias)
     assert_close(found, expected)
