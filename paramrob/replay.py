@@ -11,7 +11,7 @@ from functools import lru_cache
 import flint
 import numpy as np
 
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import ReplayError
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import Array, Network
@@ -89,7 +89,10 @@ def replay(problem: Problem, x: Array, parameters: Mapping[str, Array]) -> Witne
     if not problem.domain.contains(x):
         raise ReplayError(_outside_domain(problem.domain, x))
     chosen = _checked_parameters(problem.uncertain, parameters)
-    reference = ExactRun(problem.reference, x)
+    domain = problem.domain
+    # Around a point the reference is taken at the point itself.
+    seen = domain.centre() if isinstance(domain, Ball) else x
+    reference = ExactRun(problem.reference, seen)
     perturbed = ExactRun(problem.uncertain.network, x, chosen)
     precision = FIRST_PRECISION
     while True:
@@ -278,6 +281,8 @@ def _finite_input(size: int, x: Array) -> Array:
 
 
 def _outside_domain(domain: Domain, x: Array) -> str:
+    if isinstance(domain, Ball):
+        return "the input lies farther from the point than the input radius"
     if not isinstance(domain, Box):
         return "the input is not the point that the problem is about"
     for i, (value, low, high) in enumerate(zip(x, domain.lower, domain.upper, strict=True)):

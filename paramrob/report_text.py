@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paramrob.decimals import bracket_texts, middle, nearest_text
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
 from paramrob.problem import Problem
@@ -211,7 +211,9 @@ def _size_words(absolute: Fraction, relative: Fraction) -> str:
 
 
 def _domain_words(model: Model, domain: Domain) -> str:
-    if not isinstance(domain, Box):
+    if isinstance(domain, Ball):
+        return f"within {_plain(domain.radius)} of {inputs_text(model, domain.x)}"
+    if isinstance(domain, Point):
         return inputs_text(model, domain.x)
     pairs = list(zip(domain.lower, domain.upper, strict=True))
     if len(set(pairs)) == 1 and (len(pairs) > 1 and model.inputs.names is None):

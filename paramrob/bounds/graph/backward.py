@@ -1,0 +1,182 @@
+"""Rows over a step pulled back to the inputs: CROWN over boxed parameters.
+
+Zhang et al., *Efficient neural network robustness certification with general activation
+functions*, NeurIPS 2018. A row ``A`` bounds ``A y`` from below. Through an affine layer with
+``|D| <= R`` it becomes ``A W - |A| R s`` on ``h`` with constant ``A b - |A| r - |A| R t``, where
+``|h| <= s h + t`` is the chord of ``|h|`` on the interval of ``h`` (``s = 1, t = 0`` where ``h`` is
+not negative: nothing is lost there).
+
+The claim ``A y >= sum of pulled rows + c - lost`` is kept with floating-point numbers that are
+exact from then on; ``lost`` collects what every operation can have cost
+(:mod:`paramrob.bounds.graph.forward`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from paramrob.bounds.graph.affine import Affine
+from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
+from paramrob.bounds.graph.lines import Lines
+from paramrob.bounds.graph.program import Join, Pick, Sum
+from paramrob.bounds.rounding import INFLATE, UNIT
+from paramrob.models.network import Activation
+
+INF = float("inf")
+
+
+@dataclass
+class Rows:
+    """Rows on their way back.
+
+    Attributes:
+        on: coefficients ``(batch or 1, rows, n)`` by step.
+        constant, lost: ``(batch, rows)``.
+    """
+
+    on: dict[int, Tensor]
+    constant: Tensor
+    lost: Tensor
+    seen: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, value: Tensor, lost: Tensor) -> None:
+        """Add to the constant."""
+        self.constant = self.constant + value
+        self.lost = self.lost + lost * INFLATE + 2 * UNIT * self.constant.abs()
+
+    def put(self, step: int, a: Tensor, size: Tensor) -> None:
+        """Add coefficients on a step whose values are at most ``size``."""
+        if step in self.on:
+            a = a + self.on[step]
+            self.lost = self.lost + 4 * UNIT * dot(a.abs(), size)
+        self.on[step] = a
+
+
+def dot(rows: Tensor, vector: Tensor) -> Tensor:
+    """Return ``(batch, rows, n)`` times ``(batch, n)``: ``(batch, rows)``."""
+    if rows.shape[0] == 1 and vector.shape[0] > 1:
+        return vector @ rows[0].T
+    return (rows @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def chord(given: Interval) -> tuple[Tensor, Tensor]:
+    """Return slope and intercept of the chord of ``|h|``."""
+    low, high = given.low, given.high
+    gap = (high - low).clamp(min=1e-300)
+    slope = ((high.abs() - low.abs()) / gap).clamp(-1, 1)
+    slope = torch.where(low >= 0, 1.0, slope)
+    intercept = torch.maximum(low.abs() - slope * low, high.abs() - slope * high)
+    return slope, torch.where(low >= 0, 0.0, intercept)
+
+
+def pull(
+    intervals: Intervals,
+    lines: dict[int, Lines],
+    rows: Rows,
+    keep: bool = False,
+) -> Tensor:
+    """Pull rows back to the sources and return their least values, ``(batch, rows)``.
+
+    Args:
+        intervals: proved, of every step that the rows depend on.
+        lines: of every activation that they depend on.
+        rows: with coefficients on some steps.
+        keep: whether the coefficients on each activation's result stay in ``rows.seen``.
+    """
+    steps = intervals.program.steps
+    for k in range(max(rows.on), -1, -1):
+        a = rows.on.pop(k, None)
+        if a is None:
+            continue
+        step = steps[k]
+        if intervals.sources[k]:
+            _concretise(rows, a, intervals.known[k])
+        elif isinstance(step.kind, Affine):
+            _affine(rows, a, intervals, k, step.kind)
+        elif isinstance(step.kind, Activation):
+            if keep:
+                rows.seen[k] = a
+            _activation(rows, a, intervals, k, lines[k])
+        elif isinstance(step.kind, Sum):
+            for sign, i in zip(step.kind.signs, step.inputs, strict=True):
+                rows.put(i, a if sign > 0 else -a, intervals.known[i].size)
+        elif isinstance(step.kind, Pick):
+            zero = a.new_zeros(*a.shape[:-1], steps[step.inputs[0]].size)
+            i = step.inputs[0]
+            pulled = zero.index_add(-1, step.kind.index, a)
+            size = intervals.known[i].size
+            rows.lost = rows.lost + factor(4) * dot(pulled.abs(), size)
+            rows.lost = rows.lost + factor(step.size) * dot(a.abs(), size[:, step.kind.index])
+            rows.put(i, pulled, size)
+        elif isinstance(step.kind, Join):
+            start = 0
+            for i in step.inputs:
+                count = steps[i].size
+                rows.put(i, a[..., start : start + count], intervals.known[i].size)
+                start += count
+    return least(rows)
+
+
+def least(rows: Rows) -> Tensor:
+    """Return the constant less what rounding can have cost; no bound where it is not finite."""
+    value = rows.constant - rows.lost * INFLATE - 4 * UNIT * rows.constant.abs()
+    return torch.where(torch.isfinite(value), value, -INF)
+
+
+def _concretise(rows: Rows, a: Tensor, known: Interval) -> None:
+    middle, half = (known.low + known.high) / 2, (known.high - known.low) / 2
+    size = a.abs()
+    value = dot(a, middle) - dot(size, half)
+    lost = factor(a.shape[-1]) * dot(size, known.size)
+    rows.add(value, lost + tiny(a.shape[-1], known.size).unsqueeze(1))
+
+
+def _affine(rows: Rows, a: Tensor, intervals: Intervals, k: int, layer: Affine) -> None:
+    i = intervals.program.steps[k].inputs[0]
+    known, spent = intervals.known[i], intervals.works[k]
+    size = a.abs()
+    terms = layer.terms_backward + layer.terms_forward + a.shape[-1]
+    constant = (a @ layer.bias) - size @ layer.bias_radius
+    lost = factor(terms) * dot(size, spent) + tiny(terms, spent, known.size).unsqueeze(1)
+    pulled = layer.pull(a)
+    if layer.perturbed:
+        pulled, extra = slackened(layer.pull_radius(size), pulled, known)
+        constant = constant - extra
+    rows.add(constant, lost)
+    rows.put(i, pulled, known.size)
+
+
+def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, Tensor]:
+    """Return the coefficients less the slack's, and the constant that the slack costs."""
+    if bool((known.low >= 0).all()):
+        return pulled - slack, slack.new_zeros(())
+    slope, intercept = chord(known)
+    if slack.shape[-1] == 1:
+        extra = slack.squeeze(-1) * intercept.sum(-1, keepdim=True)
+    else:
+        extra = dot(slack, intercept)
+    return pulled - slack * slope.unsqueeze(1), extra
+
+
+def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines) -> None:
+    i = intervals.program.steps[k].inputs[0]
+    size = intervals.known[i].size
+    up, down = a.clamp(min=0), a.clamp(max=0)
+    per_row = line.low_slope.dim() == 3
+    shape = (lambda t: t) if per_row else (lambda t: t.unsqueeze(1))
+    pulled = up * shape(line.low_slope) + down * shape(line.high_slope)
+    if per_row:
+        constant = (up * line.low + down * line.high).sum(-1)
+        most = torch.maximum(line.low_slope.abs(), line.high_slope.abs()) * size.unsqueeze(1)
+        most = most + torch.maximum(line.low.abs(), line.high.abs())
+        lost = factor(a.shape[-1]) * (a.abs() * most.detach()).sum(-1)
+    else:
+        constant = dot(up, line.low) + dot(down, line.high)
+        most = torch.maximum(line.low_slope.abs(), line.high_slope.abs()) * size
+        most = most + torch.maximum(line.low.abs(), line.high.abs())
+        lost = factor(a.shape[-1]) * dot(a.abs(), most)
+    rows.add(constant, lost + tiny(a.shape[-1], size).unsqueeze(1))
+    rows.put(i, pulled, size)
