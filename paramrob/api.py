@@ -8,9 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from paramrob.engine import Progress, Settings
+from paramrob.engine import Method, Progress, Settings
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
+from paramrob.point_table import PointTable
 from paramrob.properties import Quantity
 from paramrob.requests.build import Asked, PerturbationLike, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
@@ -76,6 +77,11 @@ def check(
     tolerance: float = 1e-6,
     device: str = "cpu",
     progress: Progress | None = None,
+    input_radius: Number | None = None,
+    limit: int | None = None,
+    method: Method | None = None,
+    memory: str | int = "1GiB",
+    csv: str | Path | None = None,
 ) -> Outcome:
     """Prove or refute that labels stay, or the property that a threshold names.
 
@@ -100,6 +106,13 @@ def check(
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
         progress: called now and then with a quantity's name and the ends of its bracket.
+        input_radius: ask about every input within this distance of a point, coordinate by
+            coordinate; labels and confidences are compared with those at the point itself.
+        limit: only the first so many points.
+        method: of the bounds at points, one of ``paramrob.engine.METHODS``; the cheapest that
+            decides by default.
+        memory: that the bounds at points may use, roughly; bytes, or text such as ``512MiB``.
+        csv: a table of points, one row each; points that have a row are not computed again.
 
     Returns:
         The verdict, brackets and witness; for several points a
@@ -130,9 +143,12 @@ def check(
         at=at,
         epsilon=epsilon,
         sigma=sigma,
+        input_radius=input_radius,
+        limit=limit,
     )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    settings = make_settings(solver, timeout, tolerance, device, method=method, memory=memory)
+    settings = replace(settings, progress=progress)
+    return _answer(asked, _model(model, output, level), settings, csv)
 
 
 def estimate(
@@ -153,6 +169,11 @@ def estimate(
     tolerance: float = 1e-6,
     device: str = "cpu",
     progress: Progress | None = None,
+    input_radius: Number | None = None,
+    limit: int | None = None,
+    method: Method | None = None,
+    memory: str | int = "1GiB",
+    csv: str | Path | None = None,
 ) -> Outcome:
     """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
 
@@ -175,6 +196,11 @@ def estimate(
         tolerance: absolute width at which the bracket is closed.
         device: ``cpu`` or ``cuda``.
         progress: a callback.
+        input_radius: around each point.
+        limit: only the first so many points.
+        method: of the bounds at points.
+        memory: bytes, or text such as ``512MiB``.
+        csv: a table of points.
 
     Returns:
         The outcome; ``brackets`` holds ``epsilon`` or ``delta``; for sigma ``sigma_above`` and
@@ -203,14 +229,19 @@ def estimate(
         at=at,
         epsilon=epsilon,
         sigma=sigma,
+        input_radius=input_radius,
+        limit=limit,
     )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    settings = make_settings(solver, timeout, tolerance, device, method=method, memory=memory)
+    settings = replace(settings, progress=progress)
+    return _answer(asked, _model(model, output, level), settings, csv)
 
 
-def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
+def _answer(
+    asked: Asked, model: Model, settings: Settings, csv: str | Path | None = None
+) -> Outcome:
     request = build(asked, model)
-    outcome = solve(request, settings)
+    outcome = solve(request, settings, None if csv is None else PointTable(csv, request))
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 

@@ -162,9 +162,12 @@ def _measured(output: OutputInfo) -> str:
 def _where(request: Request) -> str:
     if request.several:
         count = len(request.problems)
-        return "at this input" if count == 1 else f"at each of {count} points"
-    is_box = isinstance(request.problems[0].domain, Box)
-    return "for every input of the box" if is_box else "at this input"
+        where = "at this input" if count == 1 else f"at each of {count} points"
+    else:
+        is_box = isinstance(request.problems[0].domain, Box)
+        where = "for every input of the box" if is_box else "at this input"
+    radius = request.asked.radius()
+    return where if radius is None else f"within {decimal_text(radius)} {where}"
 
 
 def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
@@ -346,6 +349,11 @@ def _points(
             ends = f"{_percent(accuracy.certified)} and {_percent(accuracy.at_most)}"
             text += f"; between {ends} under the worst parameters for each point"
         rows.append(("accuracy", Text(text)))
+    shares = outcome.shares
+    if shares and accuracy is not None and accuracy.certified is not None:
+        text = f"{_percent(accuracy.certified)} correctly labelled and proved"
+        text += f"; {_percent(shares['not_robust'])} of all refuted with a witness"
+        rows.append(("certified", Text(f"{text}, {_percent(shares['unknown'])} open")))
     odd = [(i, o) for i, o in enumerate(outcome.points) if o.verdict is not Verdict.ROBUST]
     shown = odd if verbose else odd[:_SHOWN_POINTS]
     for i, part in shown:
