@@ -138,15 +138,40 @@ def _affine(rows: Rows, a: Tensor, intervals: Intervals, k: int, layer: Affine) 
     i = intervals.program.steps[k].inputs[0]
     known, spent = intervals.known[i], intervals.works[k]
     size = a.abs()
-    terms = layer.terms_backward + layer.terms_forward + a.shape[-1]
-    constant = (a @ layer.bias) - size @ layer.bias_radius
+    terms = layer.terms_backward + layer.terms_forward + a.shape[-1] + known.low.shape[-1]
+    constant = (a @ layer.bias) - layer.bias_cost(a)
     lost = factor(terms) * dot(size, spent) + tiny(terms, spent, known.size).unsqueeze(1)
     pulled = layer.pull(a)
     if layer.perturbed:
-        pulled, extra = slackened(layer.pull_radius(size), pulled, known)
+        slack = layer.pull_radius(size)
+        if layer.shared:
+            pulled, extra = _shared(layer, a, slack, pulled, known)
+        else:
+            pulled, extra = slackened(slack, pulled, known)
         constant = constant - extra
     rows.add(constant, lost)
     rows.put(i, pulled, known.size)
+
+
+def _shared(
+    layer: Affine, a: Tensor, slack: Tensor, pulled: Tensor, known: Interval
+) -> tuple[Tensor, Tensor]:
+    """Charge each row for shared parameters, or for a slack at each position if that is less."""
+    middle = (known.low + known.high) / 2
+    half = torch.maximum(known.high - middle, middle - known.low)
+    once = layer.shared_cost(a, middle) + _total(slack, half)
+    apart, extra = slackened(slack, pulled, known)
+    slope, _ = chord(known)
+    each = extra + _total(slack, slope * middle)
+    better = once < each
+    return torch.where(better.unsqueeze(-1), pulled, apart), torch.where(better, once, extra)
+
+
+def _total(slack: Tensor, vector: Tensor) -> Tensor:
+    """Return ``slack`` ``(batch, rows, n or 1)`` times ``(batch, n)``."""
+    if slack.shape[-1] == 1:
+        return slack.squeeze(-1) * vector.sum(-1, keepdim=True)
+    return dot(slack, vector)
 
 
 def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, Tensor]:
@@ -154,11 +179,7 @@ def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, T
     if bool((known.low >= 0).all()):
         return pulled - slack, slack.new_zeros(())
     slope, intercept = chord(known)
-    if slack.shape[-1] == 1:
-        extra = slack.squeeze(-1) * intercept.sum(-1, keepdim=True)
-    else:
-        extra = dot(slack, intercept)
-    return pulled - slack * slope.unsqueeze(1), extra
+    return pulled - slack * slope.unsqueeze(1), _total(slack, intercept)
 
 
 def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines) -> None:

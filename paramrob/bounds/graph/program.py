@@ -267,10 +267,8 @@ class _Builder:
         zero = spread(np.zeros(channels))
         shift = DiagonalMap(zero + 1, zero, spread(-values[op.mean].value), zero)
         scale = spread(weight.centre * root)
-        return [
-            shift,
-            DiagonalMap(scale, spread(radius), spread(bias.centre), spread(bias.radius())),
-        ]
+        moved = spread(bias.centre), spread(bias.radius())
+        return [shift, DiagonalMap(scale, spread(radius), *moved, places)]
 
     def _elementwise(self, node: Node, op: Elementwise) -> DiagonalMap:
         constant = self._interval(op.parameter)
