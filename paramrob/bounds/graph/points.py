@@ -19,6 +19,7 @@ from paramrob.bounds.graph.attack import Attack, Found
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import link_of, lower
+from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.specification import (
     Lead,
     Specification,
@@ -55,6 +56,8 @@ NEAR = 1e-9
 """How near to a flip a candidate has to come in floating point to be replayed."""
 MEMORY = 1 << 30
 """Bytes that a pass may use by default, roughly."""
+SPLIT_SHARE = 0.5
+"""Of the time left, what branch and bound gets before others are asked."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
 
@@ -105,6 +108,7 @@ class PointsPass:
         uncertain = problem.uncertain
         self.device = device
         self.methods = METHODS if method is None else (method,)
+        self.splits = method is None
         program = lower(uncertain.network, uncertain.perturbation, problem.output, device)
         self.budget = max(memory // (8 * SHARE), 1)
         self.uncertain = GraphPass(program, self.budget)
@@ -225,6 +229,8 @@ class _Chunk:
             index = torch.tensor(
                 [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
             )
+        if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
+            self._split(index, spec.part(index))
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         found = [o or _open(self.pass_, reason) for o in self.outcomes]
         return [replace(o, engine_seconds=share) for o in found]
@@ -313,6 +319,16 @@ class _Chunk:
             known = self.outcomes[i] is None and sigma is not None and margin is not None
             if known and margin.upper < sigma:  # type: ignore[operator, union-attr]
                 self._prove(i)
+
+    def _split(self, index: Tensor, spec: Lead) -> None:
+        """Branch and bound on what slopes alone leave open."""
+        end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
+        analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
+        least = self.pass_.uncertain.bound(analysis, spec.rows)
+        splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
+        proved = splitter.run(least, end)
+        for i in index[proved].tolist():
+            self._prove(i)
 
     def _prove(self, i: int) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER

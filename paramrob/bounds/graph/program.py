@@ -284,9 +284,9 @@ class _Builder:
         }
         found = given.get(op.kind)
         if found is None:
-            centre, reach = reciprocal(node, value, radius)
-            found = (centre, reach, zero, zero)
-        return DiagonalMap(*(self._tensor(a) for a in found))
+            found = (*reciprocal(node, value, radius), zero, zero)
+        scale, reach, bias, moved = (self._tensor(a) for a in found)
+        return DiagonalMap(scale, reach, bias, moved)
 
     def _interval(self, name: str) -> ParameterInterval:
         return self.perturbation.interval(self.network.parameters[name])
