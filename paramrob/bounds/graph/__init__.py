@@ -1,0 +1,1 @@
+"""Linear bounds for any graph of layers, batched."""
