@@ -33,11 +33,11 @@ def _convolution(reader: GraphReader, call: Call) -> Data:
 
 def _batch_norm(reader: GraphReader, call: Call) -> Data:
     given = reader.data(call, "input")
-    if call.arguments.get("training", False) is not False:
-        raise reader.unsupported(call, "it is in training mode; export after model.eval()")
     statistics = ("running_mean", "running_var")
     tracked = all(call.arguments.get(name) is not None for name in statistics)
     epsilon = batch_norm_epsilon(call.where, call.arguments.get("eps"), tracked)
+    if call.arguments.get("training", False) is not False:
+        raise reader.unsupported(call, "it is in training mode; export after model.eval()")
     weight, bias = reader.parameter(call, "weight"), reader.parameter(call, "bias")
     found = [reader.constant(call, name) for name in statistics]
     mean, variance = (reader.builder.table.add(c.name, c.tensor, fixed=True) for c in found)

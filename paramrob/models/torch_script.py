@@ -158,6 +158,12 @@ def _contains(_reader: GraphReader, given: Sequence[object]) -> object:
     return wanted in inside if known and type(wanted) is int else UNUSED  # type: ignore[operator]
 
 
+def _item(_reader: GraphReader, given: Sequence[object]) -> object:
+    values, index = given
+    inside = isinstance(values, list) and type(index) is int and -len(values) <= index < len(values)
+    return values[index] if inside else UNUSED  # type: ignore[index]
+
+
 def _length(_reader: GraphReader, given: Sequence[object]) -> object:
     return len(given[0]) if isinstance(given[0], list) else UNUSED
 
@@ -175,6 +181,7 @@ _RANKS: Mapping[str, Callable[[GraphReader, Sequence[object]], object]] = {
     "aten::gt": _compared(operator.gt),
     "aten::lt": _compared(operator.lt),
     "aten::__contains__": _contains,
+    "aten::__getitem__": _item,
     "aten::__not__": _negated,
     "aten::format": lambda _reader, _given: UNUSED,
     "aten::warn": lambda _reader, _given: UNUSED,

@@ -169,11 +169,11 @@ def adaptive_size(where: str, value: object, size: Shape) -> Shape:
     Raises:
         ModelError: it is no shape.
     """
-    given = list(value) if isinstance(value, (list, tuple)) else [value]
-    if len(given) == 1:
-        given *= len(size)
-    kept = [n if g is None else g for g, n in zip(given, size, strict=False)]
-    return per_axis(where, "output_size", kept if len(given) == len(size) else given, len(size))
+    if value is None:
+        return size
+    if isinstance(value, (list, tuple)) and len(value) == len(size):
+        value = [n if given is None else given for given, n in zip(value, size, strict=True)]
+    return per_axis(where, "output_size", value, len(size))
 
 
 def batch_norm_epsilon(where: str, value: object, has_statistics: bool) -> float:
