@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paramrob.errors import ModelError, UnsupportedOperatorError
+from paramrob.errors import ModelError, ParamrobError, UnsupportedOperatorError
 from paramrob.models.load import load
 from paramrob.models.network import (
     Activation,
@@ -28,7 +30,7 @@ from paramrob.models.pt2 import read_pt2
 from paramrob.models.torch_file import read_torch
 from paramrob.models.torch_module import from_torch
 from tests.models.image_modules import CASES, IMAGE, Residual, Separable, lenet, scrambled
-from tests.models.test_pt2 import _Two, exported
+from tests.models.test_pt2 import Json, _Two, exported
 from tests.models.test_torch_file import check_outputs
 from tests.models.test_torch_script import archived
 from tests.models.torch_crafted import unzipped, zipped
@@ -325,3 +327,23 @@ def test_a_crafted_graph_cannot_use_a_second_output() -> None:
     node["outputs"].pop()
     with pytest.raises(UnsupportedOperatorError, match="1 outputs"):
         read_pt2(zipped(parts | {name: json.dumps(content)}))
+
+
+def test_changed_graphs_end_in_a_clear_error_or_a_network() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.GELU("tanh"))
+    parts = unzipped(exported(scrambled(model), (2, *IMAGE)))
+    name = "models/model.json"
+    nodes = json.loads(parts[name])["graph_module"]["graph"]["nodes"]
+    draw = random.Random(7)
+    odd: list[Json] = [{"as_none": True}, {"as_int": 0}, {"as_int": -1}, {"as_int": 2**70}]
+    odd += [{"as_ints": []}, {"as_ints": [0, 0]}, {"as_ints": [2**40, 1]}, {"as_string": "same"}]
+    odd += [{"as_float": 0.5}, {"as_bool": True}, {"as_ints": [[1]]}, {"as_tensors": []}]
+    odd += [{"as_tensor": {"name": n["outputs"][0]["as_tensor"]["name"]}} for n in nodes]
+    for _ in range(500):
+        content = json.loads(parts[name])
+        graph = content["graph_module"]["graph"]
+        for _ in range(draw.randint(1, 2)):
+            node = draw.choice(graph["nodes"])
+            draw.choice(node["inputs"])["arg"] = draw.choice(odd)
+        with suppress(ParamrobError):
+            assert isinstance(read_pt2(zipped(parts | {name: json.dumps(content)})), Network)

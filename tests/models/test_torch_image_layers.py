@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from paramrob.errors import InputError, ModelError
+from paramrob.errors import InputError, ModelError, ParamrobError
 from paramrob.models.load import load
 from paramrob.models.network import Activation, AdaptivePool, Network, Pool
 from paramrob.models.torch_file import read_torch
 from paramrob.models.torch_module import from_torch
 from tests.models.image_modules import IMAGE, lenet, scrambled
 from tests.models.test_torch_file import check_outputs
-from tests.models.torch_crafted import Command, runs, saved
+from tests.models.torch_crafted import Command, runs, saved, unzipped, zipped
 
 
 def read(model: nn.Module, shape: tuple[int, ...] | None = None) -> Network:
@@ -402,3 +405,40 @@ def test_a_state_dict_of_an_image_needs_its_shape() -> None:
     layers = ["conv2d:0", "flatten", "linear:2"]
     with pytest.raises(ModelError, match=r"\[input\] shape"):
         read_torch(saved(model.state_dict()), layers=layers)
+
+
+def test_damaged_pickles_end_in_a_clear_error_or_a_network() -> None:
+    entries = unzipped(saved(blocks()))
+    draw = random.Random(5)
+    for _ in range(300):
+        content = bytearray(entries["data.pkl"])
+        for _ in range(draw.randint(1, 3)):
+            content[draw.randrange(len(content))] = draw.choice([draw.randrange(256), *b"RbQ}t)"])
+        damaged = zipped(entries | {"data.pkl": bytes(content)})
+        with suppress(ParamrobError):
+            assert isinstance(read_torch(damaged, input_shape=(2, 12, 12)), Network)
+
+
+def test_changed_settings_mean_what_torch_computes_or_are_refused() -> None:
+    draw = random.Random(6)
+    odd: list[object] = [None, -1, 0, 1, 2, 3, 2**40, 2**2000, 1.5, float("nan"), "same", "", True]
+    odd += [(), (1,), (2, 2), (1, 2), (0, -1), (2**31, 1), [3, 3], (None, 1), ("a", 1), {1: 2}]
+    odd += ["zeros", "tanh", 40.0]
+    x = torch.randn(2, 2, 12, 12, dtype=torch.float64)
+    compared = 0
+    for _ in range(400):
+        model = blocks()
+        for _ in range(draw.randint(1, 2)):
+            layer = vars(model[draw.randrange(8)])
+            names = [name for name in layer if "hook" not in name and name != "training"]
+            layer[draw.choice(names)] = draw.choice(odd)
+        try:
+            network = read_torch(saved(model), input_shape=(2, 12, 12))
+            with torch.no_grad():
+                expected = scrambled(model)(x).numpy()
+        except (ParamrobError, RuntimeError, TypeError, ValueError, AttributeError):
+            continue
+        network = read_torch(saved(model), input_shape=(2, 12, 12))
+        np.testing.assert_allclose(network.evaluate(x.numpy()), expected, rtol=1e-11, atol=1e-11)
+        compared += 1
+    assert compared > 40
