@@ -92,7 +92,8 @@ def read_torch(
     if layers is None:
         raise ModelError(
             "the file holds a state_dict: names and numbers, but no architecture. Write beside it "
-            "a file of the same name that ends in .toml, with the activations it really has:\n"
+            "a file of the same name that ends in .toml, with the activations, pools, strides and "
+            "paddings it really has:\n"
             f"[model]\nlayers = {suggest_layers(readers)}"
         )
     return network_from_layers(readers, layers, input_shape)

@@ -281,7 +281,7 @@ def _take(tensors: Tensors, prefix: str, part: str) -> StoredTensor:
 
 
 def suggest_layers(tensors: Tensors) -> str:
-    """Return a first try at ``[model] layers`` for a state_dict; the activations are a guess."""
+    """Return a first try at ``[model] layers`` for a state_dict; all but names is a guess."""
     prefixes = [k.removesuffix("weight").rstrip(".") for k in tensors if k.endswith("weight")]
     kinds = {2: "linear", 3: "conv1d", 4: "conv2d"}
     lines: list[str] = []
@@ -290,6 +290,8 @@ def suggest_layers(tensors: Tensors) -> str:
             lines.insert(len(lines) - 1 if lines else 0, f'"batchnorm:{prefix}"')
             continue
         rank = len(tensors[_key(prefix, "weight")]().sizes)
+        if rank == 2 and any("conv" in line for line in lines) and '"flatten"' not in lines:
+            lines.append('"flatten"')
         lines += [f'"{kinds.get(rank, "linear")}:{prefix}"', '"relu"']
     if lines and lines[-1] == '"relu"':
         lines.pop()

@@ -100,7 +100,9 @@ def _first_shape(layers: Sequence[_Layer]) -> Shape:
         if type(size) is int:
             return (size,)
         break
-    raise ModelError(f"the model has no Linear layer that tells its input's size; {HOW_TO_SHAPE}")
+    raise ModelError(
+        f"the model does not start with a Linear layer that tells its input's size; {HOW_TO_SHAPE}"
+    )
 
 
 def _leaves(
