@@ -119,8 +119,8 @@ def _traced(module: nn.Module, input_shape: Shape | None) -> Network:
         first_layer = next((m for m in module.modules() if isinstance(m, told)), None)
         if not isinstance(first_layer, nn.Linear):
             raise ModelError(
-                f"the module does not start with a Linear that tells its input's size; "
-                f"{HOW_TO_SHAPE}"
+                "the module does not start with a Linear that tells its input's size; "
+                + HOW_TO_SHAPE
             )
         input_shape = (first_layer.in_features,)
     first = next(module.parameters(), torch.zeros(()))
