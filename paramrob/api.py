@@ -27,6 +27,7 @@ def load(
     level: Number | None = None,
     input_shape: Sequence[int] | None = None,
     trust: bool = False,
+    fold_batch_norm: bool = False,
 ) -> Model:
     """Read a network.
 
@@ -39,6 +40,8 @@ def load(
         level: where the label changes, as an exact decimal.
         input_shape: shape of one input without a batch axis, where the model does not say it.
         trust: load TorchScript, which can run code from its file.
+        fold_batch_norm: fold batch norms into the layers before them, so that the folded
+            parameters are what moves; otherwise those of the model are.
 
     Raises:
         InputError: what is wrong with the file or object, and what to do instead.
@@ -57,6 +60,7 @@ def load(
         level=None if level is None else parse_decimal(level, "level"),
         input_shape=None if input_shape is None else tuple(input_shape),
         trust=trust,
+        fold_batch_norm=fold_batch_norm,
     )
 
 
@@ -72,6 +76,7 @@ def check(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -101,6 +106,7 @@ def check(
         sigma: ask whether labels stay where the trained network is this far from its boundary.
         level: where the label changes.
         output: what the outputs mean; see :func:`load`.
+        fold_batch_norm: see :func:`load`.
         solver: one of ``paramrob.engine.SOLVERS``.
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
@@ -148,7 +154,7 @@ def check(
     )
     settings = make_settings(solver, timeout, tolerance, device, method=method, memory=memory)
     settings = replace(settings, progress=progress)
-    return _answer(asked, _model(model, output, level), settings, csv)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings, csv)
 
 
 def estimate(
@@ -164,6 +170,7 @@ def estimate(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -191,6 +198,7 @@ def estimate(
         sigma: the property's threshold, for the quantity ``delta`` only.
         level: where the label changes.
         output: what the outputs mean.
+        fold_batch_norm: see :func:`load`.
         solver: which engine.
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
@@ -234,7 +242,7 @@ def estimate(
     )
     settings = make_settings(solver, timeout, tolerance, device, method=method, memory=memory)
     settings = replace(settings, progress=progress)
-    return _answer(asked, _model(model, output, level), settings, csv)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings, csv)
 
 
 def _answer(
@@ -245,10 +253,14 @@ def _answer(
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
-def _model(model: Any, output: OutputKind | None, level: Number | None) -> Model:
+def _model(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
     """Return a model whose outputs mean what the caller says."""
     if not isinstance(model, Model):
-        return load(model, output=output, level=level)
+        return load(model, output=output, level=level, fold_batch_norm=fold)
+    if fold:
+        from paramrob.models.load import folded
+
+        return _model(folded(model), output, level, False)
     said = model.output
     if output is not None and output != said.kind:
         half = Fraction(1, 2) if output in ("probability", "logit") else None

@@ -115,13 +115,37 @@ def decide_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
             left_open.append((place, outcome))
         else:
             yield place, outcome
-    for done, (place, outcome) in enumerate(left_open):
+    left = settings.timeout - (time.monotonic() - started)
+    if left_open and left > 0:
+        yield from _left_open(problems, left_open, replace(settings, timeout=left))
+    else:
+        yield from left_open
+
+
+def _left_open(
+    problems: Sequence[Problem], first: list[tuple[int, Outcome]], settings: Settings
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield what branch and bound, then the searches one by one, say of what the pass left open."""
+    from paramrob.bounds import route
+
+    started = time.monotonic()
+    still: list[tuple[int, Outcome]] = []
+    batches = route.split_points([problems[place] for place, _ in first], settings)
+    splits = (outcome for batch in batches for outcome in batch)
+    for place, outcome in first:
+        found = next(splits, None)
+        if found is None or found.verdict is Verdict.UNKNOWN:
+            still.append((place, _later(outcome, 0.0 if found is None else found.engine_seconds)))
+        else:
+            yield place, _later(found, outcome.engine_seconds)
+    for done, (place, outcome) in enumerate(still):
         left = settings.timeout - (time.monotonic() - started)
-        if left <= 0:
-            yield place, outcome
-            continue
-        share = left / (len(left_open) - done)
-        yield place, _searched(problems[place], outcome, replace(settings, timeout=share))
+        share = replace(settings, timeout=left / (len(still) - done))
+        yield place, outcome if left <= 0 else _searched(problems[place], outcome, share)
+
+
+def _later(outcome: Outcome, seconds: float) -> Outcome:
+    return replace(outcome, engine_seconds=outcome.engine_seconds + seconds)
 
 
 def reference_labels(problems: Sequence[Problem], settings: Settings) -> list[int | None]:
@@ -145,7 +169,7 @@ def _searched(problem: Problem, first: Outcome, settings: Settings) -> Outcome:
     fresh = replace(first, engine_seconds=0.0)
     outcome = route.search(problem, fresh, _first_share(settings, second))
     outcome = _by_second(problem, outcome, settings, second, started)
-    return replace(outcome, engine_seconds=first.engine_seconds + outcome.engine_seconds)
+    return _later(outcome, first.engine_seconds)
 
 
 def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], Outcome]) -> Outcome:

@@ -4,7 +4,10 @@ A layer maps ``h`` to ``(W + D) h + b + d`` with ``|D| <= R`` and ``|d| <= r`` c
 parameters are eliminated: the result is ``W h + b + s`` with ``|s_i| <= sum_j R_ij |h_j| + r_i``
 (Prabhakar & Afzal, *Abstraction based output range analysis for neural networks*, NeurIPS 2019).
 That is exact where each parameter is used once and a relaxation where one is used at several
-positions, as in a convolution.
+positions, as in a convolution: every position then chooses its own worst kernel. A row ``A`` on
+the result knows better. With ``h = m + d``, ``|d| <= e`` its share of a parameter that moves by
+``D`` is ``D (G + rest)`` where ``G`` sums ``A m`` over all positions *with signs*, so that the
+parameters cost at most ``sum R |G| + |A| R e`` (:meth:`Affine.shared_cost` is the first of these).
 
 Flat vectors are row-major. Nothing here is rounded outward: :mod:`paramrob.bounds.graph.charges`
 says what floating point can cost.
@@ -29,6 +32,7 @@ class Affine(ABC):
         terms_forward: how many products a value of the result sums.
         terms_backward: how many products a pulled coefficient sums.
         working: how many numbers one pulled row needs at a time.
+        shared: whether a parameter is used at several positions.
     """
 
     bias: Tensor
@@ -37,6 +41,7 @@ class Affine(ABC):
     terms_forward: int
     terms_backward: int
     working: int
+    shared: bool = False
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
@@ -61,6 +66,22 @@ class Affine(ABC):
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return ``W[index]`` and ``R[index]``, ``(batch, rows, in)``, where that is cheap."""
         return None
+
+    def shared_cost(self, a: Tensor, middle: Tensor) -> Tensor:
+        """Return what weights can take from rows where the layer reads exactly ``middle``.
+
+        Args:
+            a: ``(batch or 1, rows, out)``.
+            middle: ``(batch, in)``.
+
+        Returns:
+            ``(batch, rows)``.
+        """
+        raise NotImplementedError
+
+    def bias_cost(self, a: Tensor) -> Tensor:
+        """Return what biases can take from rows ``(batch, rows, out)``."""
+        return a.abs() @ self.bias_radius
 
 
 def uniform_rows(radius: Tensor) -> Tensor | None:
@@ -87,8 +108,11 @@ class DenseMap(Affine):
         self.bias, self.bias_radius = bias.repeat(positions), bias_radius.repeat(positions)
         self.perturbed = bool(radius.any())
         self.uniform = uniform_rows(radius)
+        self.shared = positions > 1
         self.terms_backward, self.terms_forward = weight.shape
-        self.working = positions * sum(weight.shape)
+        if self.shared:
+            self.terms_backward += positions + weight.numel()
+        self.working = positions * sum(weight.shape) + (weight.numel() if self.shared else 0)
 
     def value(self, h: Tensor) -> Tensor:
         """Return ``W h``."""
@@ -126,6 +150,17 @@ class DenseMap(Affine):
         radius = self.radius if self.uniform is None else self.uniform.unsqueeze(-1)
         return self.weight[index], radius[index]
 
+    def shared_cost(self, a: Tensor, middle: Tensor) -> Tensor:
+        """Return ``sum R |G|``."""
+        seen = middle.reshape(middle.shape[0], 1, self.positions, -1)
+        rows = a.reshape(*a.shape[:-1], self.positions, -1).transpose(-1, -2)
+        return ((rows @ seen).abs() * self.radius).sum((-1, -2))
+
+    def bias_cost(self, a: Tensor) -> Tensor:
+        """Return the cost of biases that all positions share."""
+        total = a.reshape(*a.shape[:-1], self.positions, -1).sum(-2)
+        return total.abs() @ self.bias_radius[: self.weight.shape[0]]
+
     def _each(self, h: Tensor, weight: Tensor) -> Tensor:
         if self.positions == 1:
             return h @ weight.T
@@ -140,13 +175,24 @@ class DenseMap(Affine):
 
 
 class DiagonalMap(Affine):
-    """``scale * h + bias``, coordinate by coordinate; all ``(n,)``."""
+    """``scale * h + bias``, coordinate by coordinate; all ``(n,)``.
 
-    def __init__(self, scale: Tensor, radius: Tensor, bias: Tensor, bias_radius: Tensor) -> None:
-        self.scale, self.radius = scale, radius
+    ``places`` neighbours at a time have one and the same parameters.
+    """
+
+    def __init__(
+        self,
+        scale: Tensor,
+        radius: Tensor,
+        bias: Tensor,
+        bias_radius: Tensor,
+        places: int = 1,
+    ) -> None:
+        self.scale, self.radius, self.places = scale, radius, places
+        self.shared = places > 1
         self.bias, self.bias_radius = bias, bias_radius
         self.perturbed = bool(radius.any())
-        self.terms_forward = self.terms_backward = 1
+        self.terms_forward, self.terms_backward = 1, scale.numel()
         self.working = scale.numel()
 
     def value(self, h: Tensor) -> Tensor:
@@ -168,6 +214,17 @@ class DiagonalMap(Affine):
     def pull_radius(self, size: Tensor) -> Tensor:
         """Return the products."""
         return size * self.radius
+
+    def shared_cost(self, a: Tensor, middle: Tensor) -> Tensor:
+        """Return ``sum R |G|``, channel by channel."""
+        return self._summed(a * middle.unsqueeze(1)).abs() @ self.radius[:: self.places]
+
+    def bias_cost(self, a: Tensor) -> Tensor:
+        """Return the cost of biases that a channel shares."""
+        return self._summed(a).abs() @ self.bias_radius[:: self.places]
+
+    def _summed(self, a: Tensor) -> Tensor:
+        return a.reshape(*a.shape[:-1], -1, self.places).sum(-1)
 
 
 class ConvMap(Affine):
@@ -212,8 +269,10 @@ class ConvMap(Affine):
         self.uniform = uniform_rows(radius)
         members = self.kernel[0] * self.kernel[1]
         self.terms_forward = self.weight.shape[2]
-        self.terms_backward = self.weight.shape[1] + members
+        self.terms_backward = self.weight.shape[1] + members + self.positions + weight.numel()
         self.working = size[0] * members * self.positions + self.out * self.positions
+        self.working += self.weight.numel()
+        self.shared = self.positions > 1
 
     def value(self, h: Tensor) -> Tensor:
         """Return the cross-correlation."""
@@ -245,13 +304,32 @@ class ConvMap(Affine):
         plane = plane.repeat_interleave(self.image[0] // self.groups, dim=1)
         return plane.reshape(*batch, -1)
 
-    def _each(self, h: Tensor, kernel: Tensor) -> Tensor:
-        batch = h.shape[:-1]
+    def shared_cost(self, a: Tensor, middle: Tensor) -> Tensor:
+        """Return ``sum R |G|`` with ``G`` the kernel's gradient."""
+        batch, rows = a.shape[:2]
+        seen = self._unfolded(middle).transpose(-1, -2)
+        each = a.reshape(batch, rows, self.groups, -1, self.positions).transpose(1, 2)
+        flat = each.reshape(batch, self.groups, -1, self.positions)
+        size = (flat @ seen).abs()
+        size = size.reshape(size.shape[0], self.groups, rows, -1, size.shape[-1])
+        if self.uniform is None:
+            return (size * self.radius.unsqueeze(1)).sum((1, 3, 4))
+        uniform = self.uniform.reshape(self.groups, 1, -1)
+        return (size.sum(-1) * uniform).sum((1, 3))
+
+    def bias_cost(self, a: Tensor) -> Tensor:
+        """Return the cost of biases that all positions share."""
+        total = a.reshape(*a.shape[:-1], self.out, self.positions).sum(-1)
+        return total.abs() @ self.bias_radius[:: self.positions]
+
+    def _unfolded(self, h: Tensor) -> Tensor:
         top, bottom, left, right = self.padding
         image = f.pad(h.reshape(-1, *self.image), (left, right, top, bottom))
         seen = f.unfold(image, self.kernel, self.dilation, 0, self.stride)
-        seen = seen.reshape(seen.shape[0], self.groups, -1, self.positions)
-        return (kernel @ seen).reshape(*batch, -1)
+        return seen.reshape(seen.shape[0], self.groups, -1, self.positions)
+
+    def _each(self, h: Tensor, kernel: Tensor) -> Tensor:
+        return (kernel @ self._unfolded(h)).reshape(*h.shape[:-1], -1)
 
     def _back(self, a: Tensor, kernel: Tensor) -> Tensor:
         batch = a.shape[:-1]

@@ -28,6 +28,21 @@ from paramrob.models.network import Activation
 INF = float("inf")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What a split says of one step's values, and nonnegative multipliers on it.
+
+    Values lie in ``[low, high]``, infinite where nothing is said; all ``(batch, n)``. A row is
+    not less than itself with ``on_high (z - high) - on_low (z - low)`` added: neither summand is
+    positive where the cut holds (beta-CROWN: Wang et al., NeurIPS 2021).
+    """
+
+    low: Tensor
+    high: Tensor
+    on_low: Tensor
+    on_high: Tensor
+
+
 @dataclass
 class Rows:
     """Rows on their way back.
@@ -35,12 +50,15 @@ class Rows:
     Attributes:
         on: coefficients ``(batch or 1, rows, n)`` by step.
         constant, lost: ``(batch, rows)``.
+        seen: coefficients on the results of activations, where they are kept.
+        cuts: by step.
     """
 
     on: dict[int, Tensor]
     constant: Tensor
     lost: Tensor
     seen: dict[int, Tensor] = field(default_factory=dict)
+    cuts: dict[int, Cut] = field(default_factory=dict)
 
     def add(self, value: Tensor, lost: Tensor) -> None:
         """Add to the constant."""
@@ -92,6 +110,8 @@ def pull(
         if a is None:
             continue
         step = steps[k]
+        if k in rows.cuts:
+            a = _multiplied(rows, a, rows.cuts[k], intervals.known[k])
         if intervals.sources[k]:
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
@@ -126,6 +146,22 @@ def least(rows: Rows) -> Tensor:
     return torch.where(torch.isfinite(value), value, -INF)
 
 
+def _multiplied(rows: Rows, a: Tensor, cut: Cut, known: Interval) -> Tensor:
+    """Add the multiples of a cut."""
+    below, above = torch.isfinite(cut.low), torch.isfinite(cut.high)
+    on_low = torch.where(below, cut.on_low.clamp(min=0), 0.0)
+    on_high = torch.where(above, cut.on_high.clamp(min=0), 0.0)
+    value = (on_low * torch.where(below, cut.low, 0.0)).sum(-1)
+    value = value - (on_high * torch.where(above, cut.high, 0.0)).sum(-1)
+    terms = a.shape[-1]
+    # A cut lies within the values' range, so that their size covers its own.
+    lost = factor(terms) * ((on_low + on_high) * known.size).sum(-1) + tiny(terms, known.size)
+    rows.add(value.unsqueeze(1), lost.unsqueeze(1))
+    changed = a + (on_high - on_low).unsqueeze(1)
+    rows.lost = rows.lost + factor(4) * dot(changed.abs(), known.size)
+    return changed
+
+
 def _concretise(rows: Rows, a: Tensor, known: Interval) -> None:
     middle, half = (known.low + known.high) / 2, (known.high - known.low) / 2
     size = a.abs()
@@ -138,15 +174,40 @@ def _affine(rows: Rows, a: Tensor, intervals: Intervals, k: int, layer: Affine) 
     i = intervals.program.steps[k].inputs[0]
     known, spent = intervals.known[i], intervals.works[k]
     size = a.abs()
-    terms = layer.terms_backward + layer.terms_forward + a.shape[-1]
-    constant = (a @ layer.bias) - size @ layer.bias_radius
+    terms = layer.terms_backward + layer.terms_forward + a.shape[-1] + known.low.shape[-1]
+    constant = (a @ layer.bias) - layer.bias_cost(a)
     lost = factor(terms) * dot(size, spent) + tiny(terms, spent, known.size).unsqueeze(1)
     pulled = layer.pull(a)
     if layer.perturbed:
-        pulled, extra = slackened(layer.pull_radius(size), pulled, known)
+        slack = layer.pull_radius(size)
+        if layer.shared:
+            pulled, extra = _shared(layer, a, slack, pulled, known)
+        else:
+            pulled, extra = slackened(slack, pulled, known)
         constant = constant - extra
     rows.add(constant, lost)
     rows.put(i, pulled, known.size)
+
+
+def _shared(
+    layer: Affine, a: Tensor, slack: Tensor, pulled: Tensor, known: Interval
+) -> tuple[Tensor, Tensor]:
+    """Charge each row for shared parameters, or for a slack at each position if that is less."""
+    middle = (known.low + known.high) / 2
+    half = torch.maximum(known.high - middle, middle - known.low)
+    once = layer.shared_cost(a, middle) + _total(slack, half)
+    apart, extra = slackened(slack, pulled, known)
+    slope, _ = chord(known)
+    each = extra + _total(slack, slope * middle)
+    better = once < each
+    return torch.where(better.unsqueeze(-1), pulled, apart), torch.where(better, once, extra)
+
+
+def _total(slack: Tensor, vector: Tensor) -> Tensor:
+    """Return ``slack`` ``(batch, rows, n or 1)`` times ``(batch, n)``."""
+    if slack.shape[-1] == 1:
+        return slack.squeeze(-1) * vector.sum(-1, keepdim=True)
+    return dot(slack, vector)
 
 
 def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, Tensor]:
@@ -154,11 +215,7 @@ def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, T
     if bool((known.low >= 0).all()):
         return pulled - slack, slack.new_zeros(())
     slope, intercept = chord(known)
-    if slack.shape[-1] == 1:
-        extra = slack.squeeze(-1) * intercept.sum(-1, keepdim=True)
-    else:
-        extra = dot(slack, intercept)
-    return pulled - slack * slope.unsqueeze(1), extra
+    return pulled - slack * slope.unsqueeze(1), _total(slack, intercept)
 
 
 def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines) -> None:

@@ -8,7 +8,7 @@ CROWN (a backward pass for every activation's input): :mod:`paramrob.bounds.grap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class GraphPass:
         backward = method in ("crown", "alpha")
 
         def refine(intervals: Intervals, k: int) -> None:
-            if backward and k in self._read and not intervals.sources[k]:
+            if backward and k in self._read and not intervals.tight[k]:
                 self._narrow(intervals, found, k)
             kind = self.program.steps[k].kind
             if method != "ibp" and isinstance(kind, Activation):
@@ -98,7 +98,7 @@ class GraphPass:
         sources = list(intervals.sources)
         for i in given or (last,):
             sources[i] = True
-        stopped = Intervals(self.program, intervals.known, intervals.works, sources)
+        stopped = replace(intervals, sources=sources)
         if not isinstance(self.program.steps[last].kind, Affine):
             sources[last] = True
         return pull(stopped, {}, self._start(last, rows))

@@ -74,18 +74,20 @@ class Intervals:
         works: of the affine steps.
         sources: whether a step's interval is attained coordinate by coordinate: a backward pass
             stops there and loses nothing. These are the input and, where it is one point, affine
-            layers of a value that does not depend on parameters.
+            layers of a value that does not depend on parameters, if each parameter is used once.
+        tight: whether a step's interval cannot be narrowed.
     """
 
     program: Program
     known: list[Interval]
     works: dict[int, Tensor]
     sources: list[bool]
+    tight: list[bool]
 
     @classmethod
     def start(cls, program: Program, low: Tensor, high: Tensor) -> Intervals:
         """Begin with the inputs ``(batch, in)``."""
-        found = cls(program, [Interval(low, high)], {}, [True])
+        found = cls(program, [Interval(low, high)], {}, [True], [True])
         settled = [bool((low == high).all())]
         for step in program.steps[1:]:
             still = all(settled[i] for i in step.inputs)
@@ -93,7 +95,9 @@ class Intervals:
                 step.kind.perturbed or bool(step.kind.bias_radius.any())
             )
             settled.append(still and not moves)
-            found.sources.append(still and moves)
+            shared = isinstance(step.kind, Affine) and step.kind.shared
+            found.sources.append(still and moves and not shared)
+            found.tight.append(still)
         return found
 
     def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:

@@ -21,6 +21,7 @@ from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.labels import level_at, told
 from paramrob.bounds.graph.program import link_of, lower
+from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.specification import (
     Lead,
     Specification,
@@ -50,8 +51,8 @@ from paramrob.verdict import (
 METHODS: tuple[Method, ...] = ("crown-ibp", "crown", "alpha")
 """In the order of their cost."""
 ALPHA_STEPS = 20
-SEARCH = "search"
-"""What an outcome names as the method of a refutation."""
+SEARCH, SPLIT = "search", "branch and bound"
+"""What an outcome names as its method, beside those of the bounds."""
 FIRST_BATCH = 16
 """Points that go first where answers are wanted as they come."""
 OPEN = "the bounds and the search left this point open; raise --timeout, or ask for a smaller box"
@@ -61,6 +62,8 @@ NEAR = 1e-9
 """How near to a flip a candidate has to come in floating point to be replayed."""
 MEMORY = 1 << 30
 """Bytes that a pass may use by default, roughly."""
+SPLIT_SHARE = 0.5
+"""Of the time left, what branch and bound gets before others are asked."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
 
@@ -111,6 +114,7 @@ class PointsPass:
         uncertain = problem.uncertain
         self.device = device
         self.methods = METHODS if method is None else (method,)
+        self.splits = method is None
         program = lower(uncertain.network, uncertain.perturbation, problem.output, device)
         self.budget = max(memory // (8 * SHARE), 1)
         self.uncertain = GraphPass(program, self.budget)
@@ -184,6 +188,8 @@ def stream(
 ) -> Iterator[list[Outcome]]:
     """Yield what :func:`decide_points` returns, in order, batch by batch.
 
+    Where ``pass_.splits`` is false, branch and bound is left to :func:`split_points`.
+
     Args:
         problems: as there.
         pass_: as there.
@@ -197,6 +203,16 @@ def stream(
         return _Chunk(chunk, pass_, deadline).decide()
 
     return in_batches(problems, pass_, decide, lambda: _open(pass_, NO_MEMORY), first)
+
+
+def split_points(problems: Sequence[Problem], pass_: PointsPass, deadline: float) -> list[Outcome]:
+    """Ask branch and bound alone about problems that :func:`stream` left open."""
+
+    def split(chunk: Sequence[Problem]) -> list[Outcome]:
+        return _Chunk(chunk, pass_, deadline).split()
+
+    batches = in_batches(problems, pass_, split, lambda: _open(pass_, NO_MEMORY))
+    return [outcome for batch in batches for outcome in batch]
 
 
 def estimate_points(
@@ -254,6 +270,18 @@ class _Chunk:
             index = torch.tensor(
                 [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
             )
+        if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
+            self._split(index, spec.part(index))
+        return self._found(reason)
+
+    def split(self) -> list[Outcome]:
+        """Return what branch and bound alone says of problems that :meth:`decide` left open."""
+        spec, index = self._specification()
+        if index.numel() and isinstance(spec, Lead):
+            self._split(index, spec.part(index))
+        return self._found(OPEN)
+
+    def _found(self, reason: str) -> list[Outcome]:
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         found = [o or _open(self.pass_, reason) for o in self.outcomes]
         return [replace(o, engine_seconds=share) for o in found]
@@ -330,6 +358,16 @@ class _Chunk:
             known = self.outcomes[i] is None and sigma is not None and margin is not None
             if known and margin.upper < sigma:  # type: ignore[operator, union-attr]
                 self._prove(i)
+
+    def _split(self, index: Tensor, spec: Lead) -> None:
+        """Branch and bound on what slopes alone leave open."""
+        end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
+        analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
+        least = self.pass_.uncertain.bound(analysis, spec.rows)
+        splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
+        proved = splitter.run(least, end)
+        for i in index[proved].tolist():
+            self._prove(i, SPLIT)
 
     def _prove(self, i: int, method: Method | None = None) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER

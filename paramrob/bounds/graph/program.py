@@ -267,10 +267,8 @@ class _Builder:
         zero = spread(np.zeros(channels))
         shift = DiagonalMap(zero + 1, zero, spread(-values[op.mean].value), zero)
         scale = spread(weight.centre * root)
-        return [
-            shift,
-            DiagonalMap(scale, spread(radius), spread(bias.centre), spread(bias.radius())),
-        ]
+        moved = spread(bias.centre), spread(bias.radius())
+        return [shift, DiagonalMap(scale, spread(radius), *moved, places)]
 
     def _elementwise(self, node: Node, op: Elementwise) -> DiagonalMap:
         constant = self._interval(op.parameter)
@@ -286,9 +284,9 @@ class _Builder:
         }
         found = given.get(op.kind)
         if found is None:
-            centre, reach = reciprocal(node, value, radius)
-            found = (centre, reach, zero, zero)
-        return DiagonalMap(*(self._tensor(a) for a in found))
+            found = (*reciprocal(node, value, radius), zero, zero)
+        scale, reach, bias, moved = (self._tensor(a) for a in found)
+        return DiagonalMap(scale, reach, bias, moved)
 
     def _interval(self, name: str) -> ParameterInterval:
         return self.perturbation.interval(self.network.parameters[name])
