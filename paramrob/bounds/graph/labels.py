@@ -13,11 +13,9 @@ from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import lower
 from paramrob.bounds.graph.specification import level_of
+from paramrob.bounds.graph.spot import Spot
 from paramrob.bounds.rounding import check_arithmetic
-from paramrob.domain import Box, Domain
-from paramrob.errors import BackendError
 from paramrob.models.model import OutputInfo
-from paramrob.models.network import Array
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
 
@@ -49,12 +47,6 @@ def told(reference: Interval, link: str, output: OutputInfo) -> list[int | None]
     rest = high.scatter(1, best.unsqueeze(1), -float("inf")).amax(1)
     clear = low.gather(1, best.unsqueeze(1)).squeeze(1) > rest
     return [int(b) if c else None for b, c in zip(best.tolist(), clear.tolist(), strict=True)]
-
-
-def _centre(domain: Domain) -> Array:
-    if isinstance(domain, Box):
-        raise BackendError("labels over a box of inputs; give points with --at")
-    return domain.centre()
 
 
 @dataclass
@@ -92,7 +84,7 @@ def reference_labels(problems: Sequence[Problem], device: str, memory: int) -> l
     forward = _Forward(GraphPass(program), max(memory // 8, 1))
 
     def run(part: Sequence[Problem]) -> list[int | None]:
-        x = torch.stack([torch.from_numpy(_centre(p.domain)) for p in part]).to(device)
+        x = torch.stack([torch.from_numpy(Spot.of(p).centre) for p in part]).to(device)
         known = forward.run.analyse(x, x, "ibp").intervals.known[-1]
         return told(known, program.link, first.output)
 

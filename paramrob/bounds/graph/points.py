@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -30,10 +30,11 @@ from paramrob.bounds.graph.specification import (
     side_of,
     stay_of,
 )
+from paramrob.bounds.graph.spot import Spot
 from paramrob.bounds.rounding import check_arithmetic
 from paramrob.domain import Box
 from paramrob.engine import Method
-from paramrob.errors import BackendError, ReplayError
+from paramrob.errors import ReplayError
 from paramrob.models.network import Array
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
@@ -66,28 +67,6 @@ SPLIT_SHARE = 0.5
 """Of the time left, what branch and bound gets before others are asked."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Where one problem asks: the box of inputs, and the input that the reference sees."""
-
-    low: Array
-    high: Array
-    centre: Array
-
-    @classmethod
-    def of(cls, problem: Problem) -> Spot:
-        """Return the spot of a problem at a point or around one.
-
-        Raises:
-            BackendError: the domain is a box, where the reference is not known.
-        """
-        domain = problem.domain
-        if isinstance(domain, Box):
-            raise BackendError("this engine answers at points; give --at, or another --solver")
-        low, high = domain.outer()
-        return cls(low, high, domain.centre())
 
 
 class PointsPass:
@@ -369,7 +348,7 @@ class _Chunk:
         for i in index[proved].tolist():
             self._prove(i, SPLIT)
 
-    def _prove(self, i: int, method: Method | None = None) -> None:
+    def _prove(self, i: int, method: str | None = None) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
         verdict = verdict_from(Status.UNSAT, kind, None)
         self.outcomes[i] = Outcome(verdict, exact_encoding=self.pass_.exact, method=method)
