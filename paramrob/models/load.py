@@ -205,13 +205,17 @@ def _with_meaning(
 def _about_parameters(network: Network) -> list[str]:
     """Return sentences about parameters that are not what they seem."""
     sentences = []
-    shared = [name for name in network.parameters if network.is_shared(name)]
+    parameters = network.parameters.values()
+    shared = [p.name for p in parameters if not p.fixed and network.is_shared(p.name)]
     if shared:
         sentences.append(
             f"parameters used at several places ({', '.join(shared)}) are bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
-    constants = [n.name for n in network.nodes if isinstance(n.op, Elementwise)]
+    movable = network.layer_parameters()
+    constants = [
+        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in movable
+    ]
     if constants:
         sentences.append(
             f"the constants of layers {', '.join(constants)} are perturbed like weights; leave "
