@@ -209,7 +209,7 @@ def _about_parameters(network: Network) -> list[str]:
     shared = [p.name for p in parameters if not p.fixed and network.is_shared(p.name)]
     if shared:
         sentences.append(
-            f"parameters used at several places ({', '.join(shared)}) are bounded as if each use "
+            f"parameters used at several places ({_listed(shared)}) are bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
     movable = network.layer_parameters()
@@ -218,7 +218,14 @@ def _about_parameters(network: Network) -> list[str]:
     ]
     if constants:
         sentences.append(
-            f"the constants of layers {', '.join(constants)} are perturbed like weights; leave "
+            f"the constants of layers {_listed(constants)} are perturbed like weights; leave "
             "those layers out of the perturbation to keep them fixed"
         )
     return sentences
+
+
+def _listed(names: list[str]) -> str:
+    """Return the names in a row, the first few where there are many."""
+    if len(names) <= 8:
+        return ", ".join(names)
+    return f"{', '.join(names[:6])} and {len(names) - 6} more"

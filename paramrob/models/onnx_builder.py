@@ -6,6 +6,7 @@ shape. IR shapes leave out the leading axis of size one that is the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from paramrob.models.network import (
 )
 from paramrob.models.onnx_constants import Constant, RefusedError
 
+LARGEST_TENSOR = 2**26
 Padding = tuple[tuple[int, int], ...]
 
 
@@ -141,7 +143,14 @@ class Builder:
         return onnx.helper.get_attribute_value(schema.attributes[name].default_value)
 
     def emit(self, name: str, op: Op, before: Value | Sequence[Value], dims: Shape) -> Value:
-        """Add a node and return its result."""
+        """Add a node and return its result.
+
+        Raises:
+            ModelError: there is a node of that name.
+            RefusedError: the result is larger than any memory should have to hold.
+        """
+        if math.prod(dims) > LARGEST_TENSOR:
+            raise RefusedError(f"computes a tensor of shape {dims}; export with smaller inputs")
         if name in self._names:
             raise ModelError(f"two nodes are called {name!r}; give every node its own name")
         self._names.add(name)
@@ -179,13 +188,15 @@ class Builder:
 
     def with_bias(self, value: Value, bias: Constant) -> Value | None:
         """Give the value's dense layer a bias, if it has none and nothing else reads it."""
-        layer = self._nodes[-1]
-        if layer.name != value.node or not isinstance(layer.op, Dense) or layer.op.bias:
+        position = next(i for i, n in enumerate(self._nodes) if n.name == value.node)
+        layer = self._nodes[position]
+        if not isinstance(layer.op, Dense) or layer.op.bias:
             return None
         names = [tensor for tensor, v in self.values.items() if v.node == value.node]
         if any(self.uses[tensor] != 1 for tensor in names):
             return None
-        self._nodes[-1] = replace(layer, op=replace(layer.op, bias=self.parameter(bias)))
+        op = replace(layer.op, bias=self.parameter(bias))
+        self._nodes[position] = replace(layer, op=op)
         for tensor in names:
             del self.values[tensor]
         return value

@@ -9,7 +9,7 @@ import onnx
 
 from paramrob.errors import ModelError
 from paramrob.models.network import AdaptivePool, BatchNorm, Conv, Pool, Shape
-from paramrob.models.onnx_builder import Builder, Handler, Padding, Value, axis_of
+from paramrob.models.onnx_builder import LARGEST_TENSOR, Builder, Handler, Padding, Value, axis_of
 from paramrob.models.onnx_constants import RefusedError
 from paramrob.models.ops import PoolKind
 from paramrob.models.shapes import pool_windows, slid
@@ -94,6 +94,8 @@ def pool(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     )
     op = Pool(kind, kernel, stride, pads, dilation, inside or kind == "max")
     sizes = slid(name, _bare(value), kernel, stride, pads, dilation)
+    if math.prod(kernel) * math.prod(sizes) > LARGEST_TENSOR:
+        raise RefusedError(f"its kernel {kernel} is too large; export with a smaller one")
     try:
         pool_windows(op, _bare(value), sizes)
     except ModelError as error:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from paramrob.models.network import Concat, Shape, Transpose
 from paramrob.models.onnx_builder import Builder, Handler, Value, axis_of
@@ -22,6 +23,7 @@ from paramrob.models.onnx_constants import (
 )
 
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+_MOST_NUMBERS = 1000
 _ARITHMETIC = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
 
 
@@ -129,13 +131,41 @@ def _folded_integers(graph: Builder, node: onnx.NodeProto) -> Constant:
     if any(c.elem_type not in _INTEGERS for c in operands):
         raise RefusedError("computes on constants alone; export with constant folding")
     values = [c.value.astype(np.int64) for c in operands]
-    if node.op_type == "Concat":
+    if node.op_type == "ConstantOfShape":
+        return _filled(graph, node, values[0])
+    if node.op_type == "Slice":
+        found = _sliced(graph, node, values[0])
+    elif node.op_type == "Concat":
         found = np.concatenate(values, axis=int(graph.attribute(node, "axis")))
     elif node.op_type == "Gather":
         found = np.take(values[0], values[1], axis=int(graph.attribute(node, "axis")))
     else:
         found = np.asarray(_ARITHMETIC[node.op_type](values[0], values[1]))
     return from_array(found, node.output[0], TensorProto.INT64)
+
+
+def _filled(graph: Builder, node: onnx.NodeProto, shape: npt.NDArray[np.int64]) -> Constant:
+    """Return what ConstantOfShape makes, as long as it is whole numbers for a shape."""
+    given = graph.attribute(node, "value")
+    if given is None or given.data_type not in _INTEGERS or shape.prod() > _MOST_NUMBERS:
+        raise RefusedError("computes on constants alone; export with constant folding")
+    number = int(numpy_helper.to_array(given).item())
+    filled = np.full(tuple(shape.ravel()), number, dtype=np.int64)
+    return from_array(filled, node.output[0], TensorProto.INT64)
+
+
+def _sliced(
+    graph: Builder, node: onnx.NodeProto, array: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    starts, ends = (graph.integers(node, k, i) or [] for i, k in enumerate(("starts", "ends"), 1))
+    axes = graph.integers(node, "axes", 3) or list(range(len(starts)))
+    steps = (graph.integers(node, "steps", 4) if graph.opset >= 10 else None) or [1] * len(starts)
+    slices = [slice(None)] * array.ndim
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        # counting down to before the first entry is written as a very negative end
+        stop = None if step < 0 and end < -array.shape[axis] else end
+        slices[axis_of(axis, array.ndim)] = slice(start, stop, step)
+    return array[tuple(slices)]
 
 
 def _target(graph: Builder, node: onnx.NodeProto) -> tuple[Sequence[int], bool]:
@@ -161,7 +191,8 @@ def _squeezed(graph: Builder, node: onnx.NodeProto, dims: Shape) -> Shape:
 
 
 _FOLDS = (
-    "Cast", "Concat", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"
+    "Cast", "Concat", "ConstantOfShape", "Gather", "Identity", "Reshape", "Slice", "Squeeze",
+    "Transpose", "Unsqueeze",
 )  # fmt: skip
 
 HANDLERS: dict[str, Handler] = {

@@ -298,6 +298,19 @@ def test_a_bias_is_not_given_to_a_layer_that_others_read() -> None:
     assert network.layer_parameters() == {"fc": ("w", "b")}
 
 
+def test_biases_find_their_layers_whatever_the_order() -> None:
+    constants = {"v": normal(4, 4), "w": normal(4, 4), "b": normal(4), "c": normal(4)}
+    nodes = [
+        node("MatMul", ["x", "v"], ["p"], name="one"),
+        node("MatMul", ["x", "w"], ["q"], name="two"),
+        node("Add", ["p", "b"], ["r"]),
+        node("Add", ["c", "q"], ["s"]),
+        node("Add", ["r", "s"], ["y"]),
+    ]
+    network = agrees_float(model(nodes, constants, ("N", 4)), 3, 4)
+    assert network.layer_parameters() == {"one": ("v", "b"), "two": ("w", "c")}
+
+
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
@@ -351,6 +364,16 @@ def test_a_window_of_nothing_but_padding_is_refused() -> None:
     pool = node("AveragePool", ["x"], ["y"], kernel_shape=[1, 1], pads=[1, 0, 0, 0], strides=[2, 2])
     with pytest.raises(UnsupportedOperatorError, match="nothing but padding"):
         read_onnx(model([pool]))
+
+
+@pytest.mark.parametrize("operator", ["Conv", "MaxPool"])
+def test_padding_without_measure_is_refused(operator: str) -> None:
+    attributes: dict[str, Any] = {"pads": [10**5] * 4}
+    if operator == "MaxPool":
+        attributes["kernel_shape"] = [10**5, 10**5]
+    weight = {"w": normal(2, 4, 1, 1)} if operator == "Conv" else {}
+    with pytest.raises(UnsupportedOperatorError, match="smaller"):
+        read_onnx(model([node(operator, ["x", *weight], ["y"], **attributes)], weight))
 
 
 def test_negative_variances_are_refused() -> None:
