@@ -35,7 +35,9 @@ def read_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> Network:
 
     Layers are called by their ONNX node names, or ``Gemm_3`` (operator and position) where the
     node has none; a MatMul or Gemm and the bias added to it are one layer. Parameters are called
-    by the tensors that store them and keep their exact values.
+    by the tensors that store them and keep their exact values; running statistics are fixed.
+    Activations that exporters write as several nodes (SiLU, GELU, hard swish) are read as one,
+    and a Pad of zeros as a part of the layer behind it.
 
     Args:
         source: path of the file, or a model in memory without external data.

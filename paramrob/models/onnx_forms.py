@@ -3,35 +3,41 @@
 Every elementwise node with scalar constants is remembered. What it computes from an earlier
 tensor ``z`` is a polynomial in ``z`` and in functions of such polynomials; a polynomial that is
 one of the known forms is that activation of ``z``, in whatever order the nodes come. The
-constants of a form (the root of 2, one sixth) count as the numbers whose nearest floats they are.
+constants of a form, such as the root of 2 or one sixth, are the numbers whose nearest floats the
+file holds; with any other constant it is no form.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
 from paramrob.models.network import Activation, ActivationKind
 from paramrob.models.onnx_activations import clip_bounds
 from paramrob.models.onnx_builder import Builder
-from paramrob.models.onnx_constants import RefusedError
+from paramrob.models.onnx_constants import Constant, RefusedError
 
-# Two or three roundings to the nearest float of the type.
-_TOLERANCE = {
-    TensorProto.FLOAT16: 2.0**-9,
-    TensorProto.FLOAT: 2.0**-22,
-    TensorProto.DOUBLE: 2.0**-51,
+# What the coefficients of one polynomial may differ by, having been multiplied out in float64.
+_TOLERANCE = 2.0**-48
+_INNER = math.sqrt(2 / math.pi)
+_CONSTANTS = (
+    0.5, 1.0, 2.0, 3.0, 6.0, 1 / 6, math.sqrt(2), math.sqrt(0.5), 0.044715, _INNER,
+    _INNER * 0.044715,
+)  # fmt: skip
+_STORED: dict[str, Callable[[float], Any]] = {
+    "float16": np.float16,
+    "float32": np.float32,
+    "float64": np.float64,
 }
 _BINARY = ("Add", "Sub", "Mul", "Div", "Pow")
 _FUNCTIONS = {"Erf": "erf", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 _ALIASES = ("Dropout", "Identity")
 _RECORDED = (*_BINARY, *_FUNCTIONS, "Clip", "HardSigmoid")
-_SIXTH = float(np.float32(1 / 6))
 # How far back and to how many terms to look: the longest known form takes nine nodes.
 _FARTHEST = 12
 _MOST_TERMS = 6
@@ -92,13 +98,10 @@ class Forms:
         self._records[out] = record
         first = next(t for t in record.operands if isinstance(t, str))
         self._dims[out], self._elem_types[out] = self._kind_of(first) or ((), 0)
-        tolerance = _TOLERANCE.get(self._elem_types[out])
-        if tolerance is None:
-            return None
         for base in self._bases(out):
-            found = self._expand(out, {base: Z})
+            found = self._expand(out, {base: Z}, _FARTHEST)
             for kind, form in _FORMS.items():
-                if found is not None and _close(found, form, tolerance):
+                if found is not None and _close(found, form):
                     return Activation(kind), base
         return None
 
@@ -129,23 +132,23 @@ class Forms:
                 low, high = clip_bounds(self._graph, node, first[1])
             except RefusedError:
                 return None
-            if low != 0 or high is None or not high > 0:
-                return None
-            return _Record("Clip", (self._root(node.input[0]),), (high,))
+            fits = low == 0 and high in _CONSTANTS
+            return _Record("Clip", (self._root(node.input[0]),), (high or 0.0,)) if fits else None
         if node.op_type == "HardSigmoid":
-            slope, shift = (float(self._graph.attribute(node, k)) for k in ("alpha", "beta"))
-            slope = 1 / 6 if slope == _SIXTH else slope  # attributes are always float32
-            return _Record("HardSigmoid", (self._root(node.input[0]),), (slope, shift))
-        operands: list[_Operand] = []
+            slope, shift = (self._graph.attribute(node, key) for key in ("alpha", "beta"))
+            # attributes are float32 whatever the tensors are
+            fits = (slope, shift) == (np.float32(1 / 6), 0.5)
+            return _Record("HardSigmoid", (self._root(node.input[0]),)) if fits else None
+        operands: list[_Operand | None] = []
         for tensor in node.input:
             if self._graph.is_computed(tensor):
                 operands.append(self._root(tensor))
-                continue
-            constant = self._graph.constants[tensor]
-            if constant.value.size != 1 or len(constant.shape) > len(first[0]):
-                return None
-            operands.append(float(constant.value.item()))
-        return _Record(node.op_type, tuple(operands))
+            else:
+                constant = self._graph.constants[tensor]
+                fits = len(constant.shape) <= len(first[0])
+                operands.append(_meant(constant) if fits else None)
+        known = tuple(o for o in operands if o is not None)
+        return _Record(node.op_type, known) if len(known) == len(operands) else None
 
     def _bases(self, tensor: str) -> Iterator[str]:
         """Return tensors that this one is computed from and that the network holds."""
@@ -159,20 +162,37 @@ class Forms:
                     if operand in self._graph.values:
                         yield operand
 
-    def _expand(self, operand: _Operand, known: dict[str, Polynomial | None]) -> Polynomial | None:
+    def _expand(
+        self, operand: _Operand, known: dict[str, Polynomial | None], steps: int
+    ) -> Polynomial | None:
         """Return what the operand computes from the base, ``None`` if that is no polynomial.
 
-        ``known`` holds the base, and takes what is found on the way.
+        ``known`` holds the base, and takes what is found on the way, at most ``steps`` back.
         """
         if isinstance(operand, float):
             return _number(operand)
         if operand not in known:
-            record = self._records.get(operand)
-            parts = [self._expand(o, known) for o in record.operands] if record else [None]
-            whole = [p for p in parts if p is not None]
-            complete = record is not None and len(whole) == len(parts)
-            known[operand] = _combine(record, whole) if record and complete else None
+            known[operand] = None
+            record = self._records.get(operand) if steps else None
+            if record is not None:
+                parts = [self._expand(o, known, steps - 1) for o in record.operands]
+                whole = [p for p in parts if p is not None]
+                known[operand] = _combine(record, whole) if len(whole) == len(parts) else None
         return known[operand]
+
+
+def _meant(constant: Constant) -> float | None:
+    """Return the number of a known form that a single stored constant is the nearest float of."""
+    kind = _STORED.get(constant.stored)
+    if kind is None or constant.value.size != 1:
+        return None
+    value = float(constant.value.item())
+    for number in _CONSTANTS:
+        # what is irrational was computed in float64, perhaps to the next float
+        leeway = 2.0**-52 * number if kind is np.float64 else 0.0
+        if abs(value - float(kind(number))) <= leeway:
+            return number
+    return None
 
 
 def _combine(record: _Record, parts: list[Polynomial]) -> Polynomial | None:
@@ -183,8 +203,7 @@ def _combine(record: _Record, parts: list[Polynomial]) -> Polynomial | None:
         (high,) = record.numbers
         return _scaled(_call("unit", _scaled(first, 1 / high)), high)
     if kind == "HardSigmoid":
-        slope, shift = record.numbers
-        affine = _sum(_scaled(first, slope), _number(shift))
+        affine = _sum(_scaled(first, 1 / 6), _number(0.5))
         return None if affine is None else _call("unit", affine)
     second = parts[1]
     if kind in ("Add", "Sub"):
@@ -226,15 +245,15 @@ def _product(p: Polynomial, q: Polynomial) -> Polynomial | None:
     return _collected((tuple(sorted((*a, *b), key=repr)), c * d) for a, c in p for b, d in q)
 
 
-def _close(p: Polynomial, q: Polynomial, tolerance: float) -> bool:
+def _close(p: Polynomial, q: Polynomial) -> bool:
     """Whether two polynomials agree up to the rounding of their coefficients."""
     if len(p) != len(q):
         return False
     rest = list(q)
     for monomial, c in p:
         for term in rest:
-            near = abs(c - term[1]) <= tolerance * abs(term[1])
-            if near and _same_monomial(monomial, term[0], tolerance):
+            near = abs(c - term[1]) <= _TOLERANCE * abs(term[1])
+            if near and _same_monomial(monomial, term[0]):
                 rest.remove(term)
                 break
         else:
@@ -242,12 +261,12 @@ def _close(p: Polynomial, q: Polynomial, tolerance: float) -> bool:
     return True
 
 
-def _same_monomial(a: Monomial, b: Monomial, tolerance: float) -> bool:
+def _same_monomial(a: Monomial, b: Monomial) -> bool:
     if len(a) != len(b):
         return False
     for x, y in zip(a, b, strict=True):
         if isinstance(x, Call) and isinstance(y, Call):
-            if x.function != y.function or not _close(x.argument, y.argument, tolerance):
+            if x.function != y.function or not _close(x.argument, y.argument):
                 return False
         elif x != y:
             return False
@@ -257,10 +276,9 @@ def _same_monomial(a: Monomial, b: Monomial, tolerance: float) -> bool:
 def _known_forms() -> dict[ActivationKind, Polynomial]:
     """Return each activation as the polynomial that :meth:`Forms.match` makes of its nodes."""
     z: Factor = "z"
-    inner = math.sqrt(2 / math.pi)
     gate = Call("unit", (((), 0.5), ((z,), 1 / 6)))
     error = Call("erf", (((z,), math.sqrt(0.5)),))
-    cubic = Call("tanh", (((z,), inner), ((z, z, z), inner * 0.044715)))
+    cubic = Call("tanh", (((z,), _INNER), ((z, z, z), _INNER * 0.044715)))
     return {
         "silu": (((z, Call("sigmoid", Z)), 1.0),),
         "hardsigmoid": (((gate,), 1.0),),
