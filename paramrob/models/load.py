@@ -205,27 +205,19 @@ def _with_meaning(
 def _about_parameters(network: Network) -> list[str]:
     """Return sentences about parameters that are not what they seem."""
     sentences = []
-    parameters = network.parameters.values()
-    shared = [p.name for p in parameters if not p.fixed and network.is_shared(p.name)]
+    shared = [name for name in network.parameters if network.is_shared(name)]
     if shared:
         sentences.append(
-            f"parameters used at several places ({_listed(shared)}) are bounded as if each use "
+            f"parameters used at several places ({', '.join(shared)}) are bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
-    movable = network.layer_parameters()
+    layers = network.layer_parameters()
     constants = [
-        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in movable
+        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in layers
     ]
     if constants:
         sentences.append(
-            f"the constants of layers {_listed(constants)} are perturbed like weights; leave "
+            f"the constants of layers {', '.join(constants)} are perturbed like weights; leave "
             "those layers out of the perturbation to keep them fixed"
         )
     return sentences
-
-
-def _listed(names: list[str]) -> str:
-    """Return the names in a row, the first few where there are many."""
-    if len(names) <= 8:
-        return ", ".join(names)
-    return f"{', '.join(names[:6])} and {len(names) - 6} more"
