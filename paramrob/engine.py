@@ -16,8 +16,8 @@ from paramrob.verdict import Outcome, Verdict
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 ENCODINGS = ("direct", "aggregated")
 Encoding = Literal["direct", "aggregated"]
-METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 Method = Literal["ibp", "crown-ibp", "crown", "alpha"]
+METHODS: tuple[Method, ...] = ("ibp", "crown-ibp", "crown", "alpha")
 Progress = Callable[[str, float, float], None]
 
 BOUNDS_SHARE = 0.75
@@ -125,15 +125,15 @@ def decide_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
 def _left_open(
     problems: Sequence[Problem], first: list[tuple[int, Outcome]], settings: Settings
 ) -> Iterator[tuple[int, Outcome]]:
-    """Yield what branch and bound, then the searches one by one, say of what the pass left open."""
+    """Yield what the rest of the pass, then the searches one by one, say of these points."""
     from paramrob.bounds import route
 
     started = time.monotonic()
     still: list[tuple[int, Outcome]] = []
-    batches = route.split_points([problems[place] for place, _ in first], settings)
-    splits = (outcome for batch in batches for outcome in batch)
+    batches = route.finish_points([problems[place] for place, _ in first], settings)
+    finished = (outcome for batch in batches for outcome in batch)
     for place, outcome in first:
-        found = next(splits, None)
+        found = next(finished, None)
         if found is None or found.verdict is Verdict.UNKNOWN:
             still.append((place, _later(outcome, 0.0 if found is None else found.engine_seconds)))
         else:
@@ -251,7 +251,7 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
 
 def _second_solver(problem: Problem, settings: Settings) -> str | None:
     """Return what ``auto`` turns to where the bound engine leaves something open."""
-    if isinstance(problem.domain, Ball):
+    if isinstance(problem.domain, Ball) or settings.method is not None:
         return None
     if settings.solver != "auto" or problem.uncertain.network.parameter_count > WORTH_A_FORMULA:
         return None

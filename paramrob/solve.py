@@ -132,8 +132,12 @@ def solve(
     """
     if settings.method is not None and any(isinstance(p.domain, Box) for p in request.problems):
         raise InputError("--method chooses among bounds at points: give points with --at")
-    with _interrupts() as stopped:
-        return _Run(request, settings, stopped, table, on_points).answer()
+    try:
+        with _interrupts() as stopped:
+            return _Run(request, settings, stopped, table, on_points).answer()
+    finally:
+        if table is not None:
+            table.close()
 
 
 class _Run:
@@ -251,6 +255,8 @@ class _Run:
                 "a table keeps no counterexamples; ask about one of its refuted points alone for "
                 "the witness"
             )
+        if any(row.outcome.verdict is Verdict.UNKNOWN for row in self.known.values()):
+            notes.append(f"to ask again about points that are open, delete their rows in {path}")
         if len(self.table.rows) < count:
             left = count - len(self.table.rows)
             notes.append(f"{left} of {count} points have no row yet; run this again to go on")

@@ -24,8 +24,8 @@ from paramrob.verdict import Bracket, Outcome, Verdict
 if TYPE_CHECKING:
     from paramrob.bounds.graph.points import PointsPass
 
-SPLIT_AT_ONCE = 16
-"""Points that branch and bound takes at a time."""
+FINISHED_AT_ONCE = 16
+"""Points that go through optimised slopes and branch and bound at a time."""
 SMALL = 1000
 """Parameters up to which the search alone is as fast."""
 
@@ -118,14 +118,14 @@ def decide_points(problems: Sequence[Problem], settings: Settings) -> list[Outco
 def stream_points(problems: Sequence[Problem], settings: Settings) -> Iterator[tuple[int, Outcome]]:
     """Yield each problem's place and outcome of :func:`decide_points`, as they are found.
 
-    Problems that the time did not suffice for are left out; branch and bound is left to
-    :func:`split_points`.
+    Problems that the time did not suffice for are left out; what takes longest is left to
+    :func:`finish_points`.
     """
     from paramrob.bounds.graph import points
 
     place = 0
     pass_, deadline = _opened(problems[0], settings)
-    pass_.splits = False
+    pass_.quick()
     for batch in points.stream(problems, pass_, deadline, first=points.FIRST_BATCH):
         for outcome in batch:
             if outcome.reason != points.TIME_UP:
@@ -133,22 +133,24 @@ def stream_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
             place += 1
 
 
-def split_points(problems: Sequence[Problem], settings: Settings) -> Iterator[list[Outcome]]:
-    """Yield what branch and bound says of problems that :func:`stream_points` left open.
+def finish_points(problems: Sequence[Problem], settings: Settings) -> Iterator[list[Outcome]]:
+    """Yield what the rest of the pass says of problems that :func:`stream_points` left open.
 
     They come in order, some at a time; all have a like share of the time.
     """
     from paramrob.bounds.graph import points
 
+    if settings.method is not None:
+        return
     pass_, deadline = _opened(problems[0], settings)
-    at_once = min(SPLIT_AT_ONCE, pass_.batch)
+    at_once = min(FINISHED_AT_ONCE, pass_.batch)
     for start in range(0, len(problems), at_once):
         part = problems[start : start + at_once]
         now = time.monotonic()
         share = (deadline - now) * len(part) / (len(problems) - start)
-        if not pass_.splits or share <= 0:
+        if share <= 0:
             return
-        yield points.split_points(part, pass_, now + share)
+        yield points.finish_points(part, pass_, now + share)
 
 
 def _opened(problem: Problem, settings: Settings) -> tuple[PointsPass, float]:

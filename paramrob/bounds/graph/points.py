@@ -102,6 +102,12 @@ class PointsPass:
         self.attack = Attack(uncertain, last_node(problem), device)
         self.link, self.exact = program.link, program.exact
 
+    def quick(self) -> None:
+        """Leave out what takes longest: optimised slopes and branch and bound."""
+        self.splits = False
+        if len(self.methods) > 1:
+            self.methods = tuple(m for m in self.methods if m != "alpha")
+
     def shrink(self) -> bool:
         """Halve what a backward pass may hold; false where it holds one row at a time already."""
         if self.budget <= self.uncertain.widest:
@@ -167,7 +173,7 @@ def stream(
 ) -> Iterator[list[Outcome]]:
     """Yield what :func:`decide_points` returns, in order, batch by batch.
 
-    Where ``pass_.splits`` is false, branch and bound is left to :func:`split_points`.
+    With ``pass_.quick()`` what takes longest is left to :func:`finish_points`.
 
     Args:
         problems: as there.
@@ -184,13 +190,13 @@ def stream(
     return in_batches(problems, pass_, decide, lambda: _open(pass_, NO_MEMORY), first)
 
 
-def split_points(problems: Sequence[Problem], pass_: PointsPass, deadline: float) -> list[Outcome]:
-    """Ask branch and bound alone about problems that :func:`stream` left open."""
+def finish_points(problems: Sequence[Problem], pass_: PointsPass, deadline: float) -> list[Outcome]:
+    """Ask what takes longest, and that alone, about problems that :func:`stream` left open."""
 
-    def split(chunk: Sequence[Problem]) -> list[Outcome]:
-        return _Chunk(chunk, pass_, deadline).split()
+    def finish(chunk: Sequence[Problem]) -> list[Outcome]:
+        return _Chunk(chunk, pass_, deadline).finish()
 
-    batches = in_batches(problems, pass_, split, lambda: _open(pass_, NO_MEMORY))
+    batches = in_batches(problems, pass_, finish, lambda: _open(pass_, NO_MEMORY))
     return [outcome for batch in batches for outcome in batch]
 
 
@@ -253,10 +259,16 @@ class _Chunk:
             self._split(index, spec.part(index))
         return self._found(reason)
 
-    def split(self) -> list[Outcome]:
-        """Return what branch and bound alone says of problems that :meth:`decide` left open."""
+    def finish(self) -> list[Outcome]:
+        """Return what optimised slopes, then branch and bound, say of what was left open."""
         spec, index = self._specification()
-        if index.numel() and isinstance(spec, Lead):
+        if index.numel():
+            given = (spec.part(index), self.low[index], self.high[index])
+            _, slack = self.pass_.proved(*given, "alpha")
+            for i in index[slack >= 0].tolist():
+                self._prove(i, "alpha")
+            index = index[slack < 0]
+        if index.numel() and isinstance(spec, Lead) and time.monotonic() < self.deadline:
             self._split(index, spec.part(index))
         return self._found(OPEN)
 
