@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import export_options, shared_options
+from paramrob.cli_options import command_line, export_options, shared_options
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     settings = make_settings(
         **{name: options[name] for name in names}, presolve=not options["no_presolve"]
     )
-    for name in ("json_file", "witness_file"):
+    for name in ("json_file", "html_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
     request = build(asked, _loaded(model, options))
     with ProgressLine(_console(stderr=True)) as line:
@@ -216,6 +216,7 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
     saved = save_reported(request, outcome, options["witness_file"])
     if options["witness_file"] and saved is None and not options["quiet"]:
         _say(f"no counterexample, so {options['witness_file']} was not written")
+    _write_page(request, outcome, options, saved)
     json_file = options["json_file"]
     if json_file is not None:
         text = json_text(as_json(request, outcome, saved))
@@ -231,6 +232,23 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
         witness_file=saved,
         verbose=options["verbose"],
         quiet=options["quiet"],
+    )
+
+
+def _write_page(
+    request: Request, outcome: Outcome, options: dict[str, Any], saved: str | None
+) -> None:
+    if options["html_file"] is None:
+        return
+    from paramrob.page import save_report
+
+    save_report(
+        options["html_file"],
+        request,
+        outcome,
+        tolerance=options["tolerance"],
+        command=command_line(click.get_current_context()),
+        witness_file=saved,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 # Spelled out here because the modules that define them import numpy, which takes its time.
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
@@ -97,6 +99,7 @@ _ENGINE = (
 )
 _OUTPUT = (
     click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
+    click.option("--html", "html_file", metavar="FILE", help="Write the answer as a web page."),
     click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
     click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
     click.option("-q", "--quiet", is_flag=True, help="Print one line."),
@@ -143,3 +146,23 @@ def shared_options(command: Command) -> Command:
         for option in reversed(group):
             command = option(command)
     return command
+
+
+def command_line(context: click.Context) -> str:
+    """Return what was typed, but for ``-q`` and ``-v``, as a shell runs it again."""
+    words = ["paramrob", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not typed or name in ("quiet", "verbose"):
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(max(parameter.opts, key=len))
+        else:
+            option = max(parameter.opts, key=len)
+            values = value if parameter.multiple else (value,)
+            words += [word for each in values for word in (option, str(each))]
+    return shlex.join(words)
