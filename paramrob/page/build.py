@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -288,7 +289,12 @@ def _commands(
 ) -> tuple[tuple[str, str], ...]:
     rows = [] if command is None else [("The question again", command)]
     if witness_file is not None:
-        rows.append(("The counterexample, in exact arithmetic", f"paramrob replay {witness_file}"))
+        rows.append(
+            (
+                "The counterexample, in exact arithmetic",
+                shlex.join(["paramrob", "replay", witness_file]),
+            )
+        )
     elif command is not None and report["witness"] is not None:
         saved = f"{command} --witness witness.npz"
         rows.append(("The counterexample saved, for paramrob replay", saved))
