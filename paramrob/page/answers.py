@@ -129,6 +129,8 @@ def _undecided(request: Request, outcome: Outcome) -> str:
 
 
 def _estimated(request: Request, outcome: Outcome, tolerance: float) -> Answer:
+    if not outcome.brackets:
+        return Answer("open", "OPEN", "nothing was proved", "No end of the bracket is known.")
     closed = is_closed(outcome, tolerance)
     statements = {"epsilon": _epsilon, "sigma": _sigma, "delta": _delta}
     word, statement = statements[request.asked.quantity or "epsilon"](request, outcome)

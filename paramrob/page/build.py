@@ -119,7 +119,7 @@ def _asked(request: Request) -> Facts:
 def _remarks(boundary: str | None, outcome: Outcome) -> tuple[str, ...]:
     remarks = [f"{_capital(boundary)}."] if boundary else []
     if outcome.reason:
-        remarks.append(f"{_capital(outcome.reason)}.")
+        remarks.append(f"{_capital(outcome.reason).rstrip('.')}.")
     return tuple(remarks)
 
 
@@ -196,7 +196,9 @@ def _points(request: Request, outcome: Outcome) -> PointsView | None:
     parts = list(enumerate(outcome.points))
     if outcome.verdict is None:
         summary = f"{len(parts)} points, those with the largest values first."
-        odd = sorted(parts, key=lambda p: -max(b.upper for b in p[1].brackets.values()))
+        odd = sorted(
+            parts, key=lambda p: -max((b.upper for b in p[1].brackets.values()), default=0.0)
+        )
         if request.asked.quantity == "delta":
             summary = f"{len(parts)} points, those with the smallest delta first."
             odd = odd[::-1]
@@ -295,7 +297,7 @@ def _commands(
                 shlex.join(["paramrob", "replay", witness_file]),
             )
         )
-    elif command is not None and report["witness"] is not None:
+    elif command is not None and "--witness" not in command and report["witness"] is not None:
         saved = f"{command} --witness witness.npz"
         rows.append(("The counterexample saved, for paramrob replay", saved))
     return tuple(rows)

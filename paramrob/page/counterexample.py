@@ -67,22 +67,30 @@ def moved_parameters(
     """
     network, box = problem.uncertain.network, problem.uncertain.perturbation
     changes = _changes(network, witness)
-    flat = np.concatenate([np.abs(c).ravel() for c in changes.values()])
-    names = [(name, i) for name, c in changes.items() for i in range(c.size)]
-    order = np.argsort(-flat, kind="stable")
-    moving = [names[i] for i in order if flat[i] > 0]
-    effects: dict[tuple[str, int], float | None] = {}
-    wanted = moving if len(moving) <= EFFECTS_OF_ALL else moving[:SHOWN_PARAMETERS]
-    for name, index in wanted:
-        effects[name, index] = _effect(problem, witness, name, index)
-    if len(wanted) == len(moving):
+    flat = np.concatenate([change.ravel() for change in changes.values()])
+    moving = np.flatnonzero(flat)
+    few = len(moving) <= EFFECTS_OF_ALL
+    if not few:
+        moving = moving[np.argsort(-np.abs(flat[moving]), kind="stable")[:SHOWN_PARAMETERS]]
+    places = {int(i): _place(changes, int(i)) for i in moving}
+    effects = {i: _effect(problem, witness, *place) for i, place in places.items()}
+    order = list(places)
+    if few:
         # Changes that differ in their last digits alone are all at the edge of the same box.
-        moving.sort(key=lambda k: (-_rough(changes[k[0]].flat[k[1]]), -abs(effects[k] or 0.0)))
+        order.sort(key=lambda i: (-_rough(flat[i]), -abs(effects[i] or 0.0)))
     shown = tuple(
-        _moved(network, box, witness, name, index, effects[name, index])
-        for name, index in moving[:SHOWN_PARAMETERS]
+        _moved(network, box, witness, *places[i], effects[i]) for i in order[:SHOWN_PARAMETERS]
     )
-    return shown, (len(moving), _at_edge(network, box, changes), len(flat))
+    return shown, (int(np.count_nonzero(flat)), _at_edge(network, box, changes), len(flat))
+
+
+def _place(changes: Mapping[str, Array], index: int) -> tuple[str, int]:
+    """Return parameter and flat index in it of an index into all of them."""
+    for name, change in changes.items():
+        if index < change.size:
+            return name, index
+        index -= change.size
+    raise IndexError(index)
 
 
 def _rough(value: float) -> float:

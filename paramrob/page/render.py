@@ -212,7 +212,15 @@ def _moved(view: WitnessView) -> Html:
             effect,
         ]
 
-    headings = ("parameter", "trained", "perturbed", "change", "share of its box", "", "effect alone")
+    headings = (
+        "parameter",
+        "trained",
+        "perturbed",
+        "change",
+        "share of its box",
+        "",
+        "effect alone",
+    )
     rows = [row(each) for each in view.moved]
     table = _table("Parameters that moved most", headings, rows, {1, 2, 3, 4, 6})
     return joined(table, element("p", said, class_="small")) if rows else Html("")
