@@ -77,7 +77,7 @@ def moved_parameters(
     order = list(places)
     if few:
         # Changes that differ in their last digits alone are all at the edge of the same box.
-        order.sort(key=lambda i: (-_rough(flat[i]), -abs(effects[i] or 0.0)))
+        order.sort(key=lambda i: (-_rough(float(flat[i])), -abs(effects[i] or 0.0)))
     shown = tuple(
         _moved(network, box, witness, *places[i], effects[i]) for i in order[:SHOWN_PARAMETERS]
     )
