@@ -34,7 +34,7 @@ def save_report(
         tolerance: width at which a bracket counts as closed.
         command: the command line that repeats it.
         witness_file: where the counterexample was saved, if anywhere.
-        pictures: drawn elsewhere; they stand after the brackets.
+        pictures: drawn elsewhere; they stand after answer and witness.
 
     Raises:
         InputError: the file cannot be written.

@@ -8,8 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 from paramrob.decimals import bracket_texts
-from paramrob.domain import Box
-from paramrob.models.model import OutputInfo
+from paramrob.domain import Box, Domain
+from paramrob.models.model import Model, OutputInfo
 from paramrob.page.answers import answer_of, holds_words, verdict_answer
 from paramrob.page.content import (
     BracketView,
@@ -89,9 +89,9 @@ def page_of(
         model=_model(request, report),
         domain=_domain(request),
         domain_note=_domain_note(request),
-        engine=_engine(report),
+        engine=engine_facts(report),
         commands=_commands(command, witness_file, report),
-        report=_within_limit(json_text(report)),
+        report=within_limit(json_text(report)),
     )
 
 
@@ -151,8 +151,32 @@ def _brackets(
 
 def _bracket(request: Request, name: str, bracket: Bracket, report: dict[str, Any]) -> BracketView:
     path = f"brackets.{_PATHS.get(name, name)}"
-    ends = report["brackets"]
-    for key in path.split(".")[1:]:
+    asked = request.asked.property()
+    threshold = asked.epsilon if name == "epsilon" else asked.sigma
+    if request.asked.quantity is not None:
+        threshold = None
+    end = None if threshold is None else float(threshold)
+    return bracket_view(request.model.output, name, bracket, (report, path), end)
+
+
+def bracket_view(
+    output: OutputInfo,
+    name: str,
+    bracket: Bracket,
+    place: tuple[dict[str, Any], str],
+    threshold: float | None = None,
+) -> BracketView:
+    """Return how a bracket is shown.
+
+    Args:
+        output: what the outputs mean.
+        name: the bracket's.
+        bracket: itself.
+        place: the JSON object, and the path of the bracket in it.
+        threshold: what was asked, in the bracket's unit.
+    """
+    ends, path = place
+    for key in path.split("."):
         ends = ends[key]
     is_delta = name == "delta"
     attained = bracket.witness is not None and (is_delta or bracket.lower > 0)
@@ -162,20 +186,16 @@ def _bracket(request: Request, name: str, bracket: Bracket, report: dict[str, An
         upper_is = "not known"
     elif is_delta:
         upper_is = "refuted by a witness"
-    asked = request.asked.property()
-    threshold = asked.epsilon if name == "epsilon" else asked.sigma
-    if request.asked.quantity == "delta":
-        threshold = None
     return BracketView(
         name=name.replace("_", " "),
-        meaning=bracket_meaning(name, request.model.output),
+        meaning=bracket_meaning(name, output),
         short=bracket_texts(bracket.lower, bracket.upper),
         lower=Number(ends["lower"], f"{path}.lower"),
         upper=Number(ends["upper"], f"{path}.upper"),
         lower_is=lower_is,
         upper_is=upper_is,
-        top=_top(name, request.model.output, bracket),
-        threshold=None if threshold is None or is_delta else float(threshold),
+        top=_top(name, output, bracket),
+        threshold=None if is_delta else threshold,
     )
 
 
@@ -233,6 +253,18 @@ def _accuracy(outcome: PointsOutcome) -> str | None:
 
 
 def _model(request: Request, report: dict[str, Any]) -> Facts:
+    kind = report["perturbation"]["kind"]
+    level = report["property"]["level"]
+    return (
+        *model_facts(report),
+        ("Perturbation", f"{kind}: {perturbation_words(request)}"),
+        ("Property", f"{report['property']['name']}, {report['property']['scope']}"),
+        ("Level", "none" if level is None else Number(level, "property.level")),
+    )
+
+
+def model_facts(report: dict[str, Any]) -> Facts:
+    """Return path, hash and size of the model, and of the reference if it is another file."""
     rows: list[tuple[str, str | Number]] = []
     for key, heading in (("model", ""), ("reference", "Reference: ")):
         said = report[key]
@@ -244,24 +276,19 @@ def _model(request: Request, report: dict[str, Any]) -> Facts:
             (f"{heading}Architecture", said["architecture"]),
             (f"{heading}Parameters", Number(said["parameters"], f"{key}.parameters")),
         ]
-    kind = report["perturbation"]["kind"]
-    rows.append(("Perturbation", f"{kind}: {perturbation_words(request)}"))
-    level = report["property"]["level"]
-    rows += [
-        ("Property", f"{report['property']['name']}, {report['property']['scope']}"),
-        ("Level", "none" if level is None else Number(level, "property.level")),
-    ]
     return tuple(rows)
 
 
 def _domain(request: Request) -> tuple[DomainRow, ...]:
-    if request.several:
-        return ()
-    domain = request.problems[0].domain
+    return () if request.several else domain_rows(request.model, request.problems[0].domain)
+
+
+def domain_rows(model: Model, domain: Domain) -> tuple[DomainRow, ...]:
+    """Return the ends of the first inputs of a domain."""
     is_box = isinstance(domain, Box)
     lower = [float(v) for v in (domain.lower if isinstance(domain, Box) else domain.x)]
     upper = [float(v) for v in (domain.upper if isinstance(domain, Box) else domain.x)]
-    named = input_names(request.model, domain.size)
+    named = input_names(model, domain.size)
     keys = ("domain.lower", "domain.upper") if is_box else ("domain.x", "domain.x")
     return tuple(
         DomainRow(name, unit, Number(low, f"{keys[0]}.{i}"), Number(high, f"{keys[1]}.{i}"))
@@ -276,7 +303,8 @@ def _domain_note(request: Request) -> str:
     return f"And {more} more inputs, which the JSON lists." if more > 0 else ""
 
 
-def _engine(report: dict[str, Any]) -> Facts:
+def engine_facts(report: dict[str, Any]) -> Facts:
+    """Return engine, semantics, seconds and versions of a JSON object."""
     rows: list[tuple[str, str | Number]] = [
         ("Engine", report["solver"]),
         ("Semantics", f"{report['semantics']}-number arithmetic"),
@@ -303,5 +331,6 @@ def _commands(
     return tuple(rows)
 
 
-def _within_limit(text: str) -> str | None:
+def within_limit(text: str) -> str | None:
+    """Return the text unless a page would grow too large with it."""
     return text if len(text) <= LARGEST_JSON else None

@@ -191,6 +191,7 @@ class Page:
     remarks: tuple[str, ...] = ()
     witness: WitnessView | None = None
     brackets: tuple[BracketView, ...] = ()
+    figures: Facts = ()
     pictures: tuple[Picture, ...] = ()
     points: PointsView | None = None
     proved: tuple[str, ...] = ()

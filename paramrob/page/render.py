@@ -56,11 +56,13 @@ def _main(page: Page) -> Html:
     parts = [_answer(page)]
     if page.witness is not None:
         parts.append(_witness(page.witness))
+    parts += [_picture(picture) for picture in page.pictures]
     if page.points is not None:
         parts.append(_points(page.points))
     if page.brackets:
         parts.append(_brackets(page.brackets))
-    parts += [_picture(picture) for picture in page.pictures]
+    if page.figures:
+        parts.append(_section("In numbers", _facts(page.figures)))
     parts += [_basis(page), _checked(page), _repeat(page)]
     return element("main", *parts)
 
