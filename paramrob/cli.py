@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import command_line, export_options, shared_options
+from paramrob.cli_options import command_line, export_options, heatmap_options, shared_options
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
@@ -97,6 +97,33 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
     delta    the largest box in which a property holds
     """
     return _answer(_asked("estimate", quantity, options), model, options)
+
+
+@main.command()
+@click.argument("model")
+@heatmap_options
+@_with_exit_codes
+def heatmap(model: str, **options: Any) -> int:
+    """Draw two inputs of MODEL: how far its confidence moves, and where its label can flip.
+
+    \b
+    paramrob heatmap model.pt --delta 0.005 -o map.png
+    paramrob heatmap model.pt --delta 0.005 --kind flips --data train.csv -o map.svg
+    paramrob heatmap model.onnx --delta 1e-3 --x age --y dose --fix weight=70 --grid 60 -o map.pdf
+    """
+    outputs = {"output_file": "-o", "csv_file": "--csv", "json_file": "--json"}
+    for name, option in outputs.items():
+        _check_writable(options[name], option)
+    if not any(options[name] for name in outputs):
+        raise InputError("nothing to write: give -o FILE.png (or .svg, .pdf), --csv or --json")
+    from paramrob.plots.command import answer
+
+    made, files = answer(lambda: _loaded(model, options), options)
+    if options["json_file"] != "-":
+        from paramrob.plots.tables import print_heatmap
+
+        print_heatmap(_console(), made, files, options["quiet"])
+    return 0 if made.is_closed else OPEN
 
 
 @main.command()

@@ -92,6 +92,11 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     _print(console, _grid(rows))
 
 
+def print_rows(console: Console, rows: Iterable[tuple[str, RenderableType]]) -> None:
+    """Print names and texts in two columns."""
+    _print(console, _grid(rows))
+
+
 def _print(console: Console, table: Table) -> None:
     if console.is_terminal:
         console.print(table)

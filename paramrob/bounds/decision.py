@@ -75,7 +75,7 @@ class _Run:
             found,
             None if progress is None else lambda low, high: progress(name, max(low, 0.0), high),
         )
-        with _threads(self.chain):
+        with threads(self.chain):
             return explorer.run(targets, self.start)
 
     def witness(self, candidate: Candidate) -> Witness | None:
@@ -93,7 +93,7 @@ class _Run:
 
 
 @contextmanager
-def _threads(chain: Chain) -> Iterator[None]:
+def threads(chain: Chain) -> Iterator[None]:
     """Use one thread for narrow networks: handing small operations around costs more."""
     before = torch.get_num_threads()
     if max(layer.weight.shape[0] for layer in chain.layers) <= NARROW:
