@@ -111,14 +111,28 @@ def heatmap(model: str, **options: Any) -> int:
     paramrob heatmap model.pt --delta 0.005 --kind flips --data train.csv -o map.svg
     paramrob heatmap model.onnx --delta 1e-3 --x age --y dose --fix weight=70 --grid 60 -o map.pdf
     """
-    outputs = {"output_file": "-o", "csv_file": "--csv", "json_file": "--json"}
+    outputs = {
+        "output_file": "-o",
+        "csv_file": "--csv",
+        "html_file": "--html",
+        "json_file": "--json",
+    }
     for name, option in outputs.items():
         _check_writable(options[name], option)
     if not any(options[name] for name in outputs):
-        raise InputError("nothing to write: give -o FILE.png (or .svg, .pdf), --csv or --json")
+        raise InputError(
+            "nothing to write: give -o FILE.png (or .svg, .pdf), --csv, --html or --json"
+        )
     from paramrob.plots.command import answer
 
     made, files = answer(lambda: _loaded(model, options), options)
+    if options["html_file"] is not None:
+        from paramrob.page import save_page
+        from paramrob.page.maps import heatmap_page
+
+        page = heatmap_page(made, command_line(click.get_current_context()))
+        save_page(options["html_file"], page)
+        files.append(options["html_file"])
     if options["json_file"] != "-":
         from paramrob.plots.tables import print_heatmap
 

@@ -189,6 +189,9 @@ _HEATMAP = (
     ),
     click.option("--csv", "csv_file", metavar="FILE", help="Write the numbers as CSV."),
     click.option("--json", "json_file", metavar="FILE|-", help="Write the numbers as JSON."),
+    click.option(
+        "--html", "html_file", metavar="FILE", help="Write pictures and numbers as a page."
+    ),
     click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full."),
     click.option("-q", "--quiet", is_flag=True, help="Print one line."),
 )

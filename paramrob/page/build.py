@@ -41,10 +41,11 @@ SHOWN_ROWS = 30
 LARGEST_JSON = 200_000
 """Characters of the JSON object that a page still holds in full."""
 _PATHS = {"sigma_above": "sigma.above", "sigma_below": "sigma.below"}
-_REAL = (
+REAL = (
     "The statement is about the network in real-number arithmetic with these parameters; "
     "rounding during inference is not part of it."
 )
+"""What every page says its statement is about."""
 _RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
 
 
@@ -129,7 +130,7 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append("Every proof accounts for the floating-point rounding of the engine itself.")
     if outcome.verdict is Verdict.NOT_ROBUST:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
-    said.append(_REAL)
+    said.append(REAL)
     if not outcome.exact_encoding:
         said.append(_RELAXED)
     return tuple(said)
