@@ -83,7 +83,7 @@ def _answer(heatmap: Heatmap) -> Answer:
         rest = f"; {shares['open']} % is open" if shares["open"] != "0" else ""
         sentences.append(
             f"On {shares['stable']} % of the area no parameter vector in the box changes a label; "
-            f"on {shares['flippable']} % some parameter vector does, at every input{rest}."
+            f"at every input of {shares['flippable']} % some parameter vector does{rest}."
         )
     if heatmap.epsilon is not None:
         what, found = measured(heatmap.request.model.output), heatmap.epsilon
