@@ -147,7 +147,7 @@ def _epsilon(request: Request, outcome: Outcome) -> tuple[str, str]:
     at_least = f"one moves it by at least {lower} (the witness below)"
     if math.isinf(bracket.upper):
         said = f"no upper end was proved for how far the {what} can move"
-        word = f"at least {rounded_down(bracket.lower, _BIG)}"
+        word = f"at least {rounded_down(bracket.lower, _BIG)}" if bracket.lower > 0 else "OPEN"
     else:
         said = f"no parameter vector in the box moves the {what} {_anywhere(request)} "
         said += f"by more than {upper}"
@@ -177,7 +177,8 @@ def _sigma(request: Request, outcome: Outcome) -> tuple[str, str]:
     lower_end = max(b.lower for b in outcome.brackets.values())
     word = f"flips within {rounded_up(upper_end, _BIG)} only"
     if math.isinf(upper_end):
-        word = f"flips as far as {rounded_down(lower_end, _BIG)} at least"
+        far = f"flips as far as {rounded_down(lower_end, _BIG)} at least"
+        word = far if lower_end > 0 else "OPEN"
     return word, " ".join(parts)
 
 

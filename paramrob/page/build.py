@@ -180,8 +180,11 @@ def bracket_view(
     for key in path.split("."):
         ends = ends[key]
     is_delta = name == "delta"
-    attained = bracket.witness is not None and (is_delta or bracket.lower > 0)
-    lower_is = "proved" if is_delta else ("attained by a witness" if attained else "trivial")
+    lower_is = "proved"
+    if not is_delta and bracket.lower == 0:
+        lower_is = "trivial"
+    elif not is_delta and bracket.witness is not None:
+        lower_is = "attained by a witness"
     upper_is = "proved"
     if ends["upper"] is None:
         upper_is = "not known"

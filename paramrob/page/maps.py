@@ -23,7 +23,8 @@ from paramrob.wording import domain_words, measured, output_words, perturbation_
 
 _MEANINGS = (
     "Stable: proved that no parameter vector in the box changes a label anywhere in that part. "
-    "Flippable: at every input of that part some parameter vector in the box changes the label. "
+    "Flippable: at every input of that part some parameter vector in the box changes the label "
+    "(where inputs are free, for some of their values). "
     "Open: neither was proved."
 )
 
@@ -81,10 +82,7 @@ def _answer(heatmap: Heatmap) -> Answer:
         shares = _shares(heatmap)
         word = f"labels can flip on {shares['flippable']} % of the area"
         rest = f"; {shares['open']} % is open" if shares["open"] != "0" else ""
-        sentences.append(
-            f"On {shares['stable']} % of the area no parameter vector in the box changes a label; "
-            f"at every input of {shares['flippable']} % some parameter vector does{rest}."
-        )
+        sentences.append(_flips_said(heatmap, shares) + rest + ".")
     if heatmap.epsilon is not None:
         what, found = measured(heatmap.request.model.output), heatmap.epsilon
         low, high = float(found.lower.max()), float(found.upper.max())
@@ -96,6 +94,17 @@ def _answer(heatmap: Heatmap) -> Answer:
     closed = heatmap.is_closed
     basis = "proved, not sampled" if closed else "proved as far as it goes; some of it is open"
     return Answer("plain" if closed else "open", word, basis, " ".join(sentences))
+
+
+def _flips_said(heatmap: Heatmap, shares: dict[str, str]) -> str:
+    stable, flippable = shares["stable"], shares["flippable"]
+    said = f"On {stable} % of the area no parameter vector in the box changes a label"
+    if heatmap.view.free:
+        return (
+            f"{said}, whatever the free inputs are; at every point of {flippable} % some "
+            "parameter vector does, for some value of the free inputs"
+        )
+    return f"{said}; at every input of {flippable} % some parameter vector does"
 
 
 def _shares(heatmap: Heatmap) -> dict[str, str]:

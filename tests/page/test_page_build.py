@@ -200,6 +200,26 @@ def test_unbounded_ends_are_said(quantity: Any, brackets: dict[str, Bracket], wo
     )
 
 
+def test_a_lower_end_alone_is_said_as_such() -> None:
+    request = asked(command="estimate", quantity="epsilon")
+    page = page_of(
+        request, Outcome(None, brackets={"epsilon": Bracket(0.1, math.inf)}), tolerance=1
+    )
+    assert page.answer.word.startswith("at least 0.")
+    assert Fraction(page.answer.word.split()[-1]) <= Fraction(0.1)
+    assert page.brackets[0].lower_is == "proved"
+    nothing = page_of(
+        request, Outcome(None, brackets={"epsilon": Bracket(0, math.inf)}), tolerance=1
+    )
+    assert nothing.answer.word == "OPEN"
+    assert nothing.brackets[0].lower_is == "trivial"
+    request = asked(command="estimate", quantity="sigma")
+    sides = {"sigma_above": Bracket(0.2, math.inf), "sigma_below": Bracket(0, 0.1)}
+    answer = page_of(request, Outcome(None, brackets=sides), tolerance=1).answer
+    assert answer.word == "flips as far as 0.2 at least"
+    assert "farther than 0.100001 below the level" in answer.statement
+
+
 def test_sentences_round_outward() -> None:
     bracket = Bracket(0.123456789, 0.123456781 + 1e-7)
     request = asked(command="estimate", quantity="epsilon")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from paramrob.cli import main
+from paramrob.models.model import InputInfo, Model, OutputInfo
 from paramrob.page import render
 from paramrob.page.maps import heatmap_page
 from paramrob.plots.maps import Heatmap, MapAsked, compute
@@ -17,7 +18,7 @@ from paramrob.plots.tables import as_json
 from paramrob.requests.build import Asked, build
 from tests.page.chromium import needs_chromium, shown
 from tests.page.reading import check_numbers, read
-from tests.small_models import named_model
+from tests.small_models import logistic, named_model
 
 CATS = str(Path(__file__).parent.parent.parent / "case_studies" / "cats" / "model.pt")
 
@@ -55,6 +56,16 @@ def test_what_is_said_of_the_area_is_no_more_than_was_proved() -> None:
     assert flippable <= 100 * area["flippable"] < flippable + 0.01
     assert left >= 100 * area["open"] > left - 0.01
     assert answer.tone == ("plain" if heatmap.is_closed else "open")
+
+
+def test_free_inputs_are_part_of_the_statement() -> None:
+    model = Model(logistic([1.0, -1.0, 0.5], 0.0), InputInfo(), OutputInfo("probability"))
+    request = build(Asked("heatmap", delta="0.01"), model)
+    heatmap = compute(request, MapAsked(kind="flips", x="x0", y="x1", open_area=0.1))
+    answer = heatmap_page(heatmap).answer
+    assert "whatever the free inputs are" in answer.statement
+    assert "for some value of the free inputs" in answer.statement
+    check_numbers(read(render(heatmap_page(heatmap))), as_json(heatmap))
 
 
 def _is_number(word: str) -> bool:
