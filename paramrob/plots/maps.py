@@ -34,6 +34,8 @@ POINTS = 1000
 """Random points, if neither their number nor a grid is given."""
 _SURFACE = 201
 """Points to a side at which the trained network is evaluated for its level sets."""
+_SIGMA_WIDTH = 1e-5
+"""Width of sigma's brackets: no curve could show less."""
 _SIGMA_SHARE, _FLIPS_SHARE = 0.2, 0.5
 """Of the time: what sigma may take, and what flips may take of the rest."""
 
@@ -205,7 +207,8 @@ def _maps(
     flips, epsilon = None, None
     if asked.kind != "epsilon":
         limit = _SIGMA_SHARE * asked.timeout
-        settings = Settings(solver="bounds", timeout=limit, tolerance=asked.tolerance)
+        width = min(asked.tolerance, _SIGMA_WIDTH)
+        settings = Settings(solver="bounds", timeout=limit, tolerance=width)
         sigma = engine.estimate(ground.problem, "sigma", settings).brackets
         now = time.monotonic()
         share = 1.0 if asked.kind == "flips" else _FLIPS_SHARE

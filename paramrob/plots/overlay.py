@@ -15,7 +15,7 @@ from paramrob.plots.maps import Heatmap
 
 HALO: list[AbstractPathEffect] = [withStroke(linewidth=2.2, foreground="white")]
 _SIGMA = "#005a9c"
-_LEGEND = 48
+_LEGEND = 50
 """Characters that two columns of a legend have room for."""
 
 

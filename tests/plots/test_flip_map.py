@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paramrob.models.network import Array
+from paramrob.perturbation import Perturbation
 from paramrob.plots.flip_map import FlipMap, State, flip_map
 from paramrob.plots.ground import Ground
 from tests.known_problems import box, layered, problem, random_network, sample_parameters, unit_box
@@ -116,6 +117,24 @@ def test_three_classes_have_a_closed_form() -> None:
     assert found.share(State.FLIPPABLE) == pytest.approx((room < 0).mean(), abs=0.025)
 
 
+def test_flips_that_go_one_way_only_end_at_the_trained_boundary() -> None:
+    # The second neuron is off as trained and adds up to 5 * 0.1 where its bias alone moves.
+    network = layered(
+        [np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 5.0]])],
+        [np.array([0.0, -0.1]), np.array([-1.0])],
+        ["relu"],
+    )
+    moved = Perturbation({}, {"b0": Fraction(2)})
+    ground = ground_of(problem(network, box((0, "2.1"), (0, 1)), moved))
+    found = flip_map(ground, 0.02, later())
+    points = sampled(ground)
+    state, _ = states_at(found, points)
+    flips = (points[:, 0] > 0.5) & (points[:, 0] <= 1)
+    assert flips[state == State.FLIPPABLE].all()
+    assert not flips[state == State.STABLE].any()
+    assert found.share(State.FLIPPABLE) == pytest.approx(0.5 / 2.1, abs=0.02)
+
+
 def test_free_inputs_flip_for_some_and_are_stable_for_all() -> None:
     weight = np.array([[1.0, -0.7, 0.5]])
     network = layered([weight], [np.array([0.1])], [])
@@ -156,3 +175,13 @@ def test_without_time_all_is_open_and_nothing_wrong() -> None:
     found = flip_map(case_ground("cats/model.pt", "0.005"), 0.01, time.monotonic() - 1)
     assert found.share(State.OPEN) == 1
     assert not found.is_closed
+
+
+def test_a_larger_box_of_parameters_flips_no_less() -> None:
+    small, large = (
+        flip_map(case_ground("cats/model.pt", d), 0.01, later()) for d in ("0.002", "0.01")
+    )
+    points = sampled(case_ground("cats/model.pt", "0.01"))
+    first, second = states_at(small, points)[0], states_at(large, points)[0]
+    assert not ((first == State.FLIPPABLE) & (second == State.STABLE)).any()
+    assert small.share(State.FLIPPABLE) < large.share(State.FLIPPABLE)
