@@ -30,6 +30,7 @@ def load(
     level: Number | None = None,
     input_shape: Sequence[int] | None = None,
     trust: bool = False,
+    fold_batch_norm: bool = False,
 ) -> Model:
     """Read a network.
 
@@ -42,6 +43,8 @@ def load(
         level: where the label changes, as an exact decimal.
         input_shape: shape of one input without a batch axis, where the model does not say it.
         trust: load TorchScript, which can run code from its file.
+        fold_batch_norm: fold batch norms into the layers before them, so that the folded
+            parameters are what moves; otherwise those of the model are.
 
     Raises:
         InputError: what is wrong with the file or object, and what to do instead.
@@ -60,6 +63,7 @@ def load(
         level=None if level is None else parse_decimal(level, "level"),
         input_shape=None if input_shape is None else tuple(input_shape),
         trust=trust,
+        fold_batch_norm=fold_batch_norm,
     )
 
 
@@ -75,6 +79,7 @@ def check(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -99,6 +104,7 @@ def check(
         sigma: ask whether labels stay where the trained network is this far from its boundary.
         level: where the label changes.
         output: what the outputs mean; see :func:`load`.
+        fold_batch_norm: see :func:`load`.
         solver: one of ``paramrob.engine.SOLVERS``.
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
@@ -136,7 +142,7 @@ def check(
         sigma=sigma,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
 
 
 def estimate(
@@ -152,6 +158,7 @@ def estimate(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -174,6 +181,7 @@ def estimate(
         sigma: the property's threshold, for the quantity ``delta`` only.
         level: where the label changes.
         output: what the outputs mean.
+        fold_batch_norm: see :func:`load`.
         solver: which engine.
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
@@ -209,7 +217,7 @@ def estimate(
         sigma=sigma,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
 
 
 def heatmap(
@@ -292,7 +300,7 @@ def heatmap(
         leave_out=tuple(leave_out),
         domain=domain,
     )
-    return compute(build(asked, _model(model, output, level)), wanted)
+    return compute(build(asked, _model(model, output, level, False)), wanted)
 
 
 def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
@@ -301,10 +309,14 @@ def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
-def _model(model: Any, output: OutputKind | None, level: Number | None) -> Model:
+def _model(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
     """Return a model whose outputs mean what the caller says."""
     if not isinstance(model, Model):
-        return load(model, output=output, level=level)
+        return load(model, output=output, level=level, fold_batch_norm=fold)
+    if fold:
+        from paramrob.models.load import folded
+
+        return _model(folded(model), output, level, False)
     said = model.output
     if output is not None and output != said.kind:
         half = Fraction(1, 2) if output in ("probability", "logit") else None

@@ -105,8 +105,63 @@ class Point:
         """Whether ``x`` is this point."""
         return bool(np.array_equal(np.asarray(x, dtype=np.float64), np.array(self.x)))
 
+    def centre(self) -> Array:
+        """Return the point."""
+        return np.array(self.x)
 
-Domain = Box | Point
+
+@dataclass(frozen=True)
+class Ball:
+    """All inputs within ``radius`` of a point, coordinate by coordinate.
+
+    The reference is taken at the point itself, so that labels and confidences are compared with
+    those of the input that was not moved. Without a perturbation of parameters that is ordinary
+    robustness to inputs.
+    """
+
+    x: tuple[float, ...]
+    radius: Fraction
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite(self.x)):
+            raise InputError("a point with NaN or infinity in it; give finite numbers")
+        if self.radius < 0:
+            raise InputError("the input radius is negative; give 0 or more")
+        self._box()
+
+    def _box(self) -> Box:
+        ends = [(Fraction(v) - self.radius, Fraction(v) + self.radius) for v in self.x]
+        return Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+
+    @property
+    def scope(self) -> str:
+        """``local``: a statement about the neighbourhood of one input."""
+        return "local"
+
+    @property
+    def size(self) -> int:
+        """How many numbers an input holds."""
+        return len(self.x)
+
+    def outer(self) -> tuple[Array, Array]:
+        """Return the ends rounded outward, for proofs."""
+        return self._box().outer()
+
+    def inner(self) -> tuple[Array, Array]:
+        """Return the ends rounded inward, for witnesses; the point lies between them."""
+        low, high = self._box().inner()
+        return np.minimum(low, self.x), np.maximum(high, self.x)
+
+    def contains(self, x: Array) -> bool:
+        """Whether ``x`` lies in the ball, exactly."""
+        return self._box().contains(x)
+
+    def centre(self) -> Array:
+        """Return the point, where the reference is taken."""
+        return np.array(self.x)
+
+
+Domain = Box | Point | Ball
 
 
 def box_from_floats(lower: Sequence[float], upper: Sequence[float]) -> Box:

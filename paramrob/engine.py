@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from paramrob.domain import Ball
 from paramrob.errors import BackendError
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
@@ -15,6 +16,8 @@ from paramrob.verdict import Outcome, Verdict
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 ENCODINGS = ("direct", "aggregated")
 Encoding = Literal["direct", "aggregated"]
+Method = Literal["ibp", "crown-ibp", "crown", "alpha"]
+METHODS: tuple[Method, ...] = ("ibp", "crown-ibp", "crown", "alpha")
 Progress = Callable[[str, float, float], None]
 
 BOUNDS_SHARE = 0.75
@@ -35,6 +38,9 @@ class Settings:
         encoding: one of ``ENCODINGS``; ``None`` is the solver's own choice.
         presolve: whether a formula's variables are bounded beforehand by the bound engine.
         cross_check: a second solver, which has to agree; both get half of the time.
+        method: of the bound pass at points, one of ``METHODS``; the cheapest that decides by
+            default.
+        memory: bytes that the bound pass may use, roughly.
         seed: of the local searches; verdicts do not depend on it, witnesses may.
         progress: called with the quantity's name and the ends of its current bracket, now and
             then; a ``KeyboardInterrupt`` stops the engine, which then returns what it has.
@@ -48,6 +54,8 @@ class Settings:
     presolve: bool = True
     cross_check: str | None = None
     seed: int = 0
+    method: Method | None = None
+    memory: int = 1 << 30
     progress: Progress | None = None
 
 
@@ -100,11 +108,11 @@ def _decide(problem: Problem, settings: Settings) -> Outcome:
         from paramrob import smt
 
         return smt.decide(problem, settings)
-    from paramrob.bounds import decision
+    from paramrob.bounds import route
 
     started = time.monotonic()
     second = _second_solver(problem, settings)
-    outcome = decision.decide(problem, _first_share(settings, second))
+    outcome = route.decide(problem, _first_share(settings, second))
     if second is None or outcome.verdict is not Verdict.UNKNOWN:
         return outcome
     from paramrob import smt
@@ -123,11 +131,11 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
         from paramrob import smt
 
         return smt.estimate(problem, quantity, settings)
-    from paramrob.bounds import decision
+    from paramrob.bounds import route
 
     started = time.monotonic()
     second = None if quantity == "delta" else _second_solver(problem, settings)
-    outcome = decision.estimate(problem, quantity, _first_share(settings, second))
+    outcome = route.estimate(problem, quantity, _first_share(settings, second))
     if second is None or all(b.width <= settings.tolerance for b in outcome.brackets.values()):
         return outcome
     from paramrob import smt
@@ -145,6 +153,8 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
 
 def _second_solver(problem: Problem, settings: Settings) -> str | None:
     """Return what ``auto`` turns to where the bound engine leaves something open."""
+    if isinstance(problem.domain, Ball):
+        return None
     if settings.solver != "auto" or problem.uncertain.network.parameter_count > WORTH_A_FORMULA:
         return None
     from paramrob.portfolio import preferred

@@ -7,10 +7,19 @@ from typing import Literal
 
 from paramrob.errors import BackendError
 from paramrob.models.model import OutputInfo
-from paramrob.models.network import Activation, Network, Node, Reshape, Softmax
+from paramrob.models.network import (
+    Activation,
+    Dense,
+    Elementwise,
+    Network,
+    Node,
+    Reshape,
+    Softmax,
+)
 
 Link = Literal["identity", "sigmoid", "softmax"]
 IDENTITY = Activation("identity")
+CHAIN_KINDS = ("identity", "relu", "leaky_relu", "sigmoid", "tanh")
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,16 @@ def _check(node: Node) -> None:
             "classifier; set the output kind to probabilities"
         )
     op = node.op
+    if not isinstance(op, (Dense, Elementwise, Activation)):
+        raise BackendError(
+            f"node {node.name!r}: a {type(op).__name__} is not supported in a formula; use "
+            "--solver bounds"
+        )
+    if isinstance(op, Activation) and op.kind not in CHAIN_KINDS:
+        raise BackendError(
+            f"node {node.name!r}: the activation {op.kind} is not supported here; use "
+            "--solver bounds at points"
+        )
     if isinstance(op, Activation) and op.kind == "leaky_relu" and not 0 <= op.slope <= 1:
         raise BackendError(
             f"node {node.name!r}: a leaky ReLU of slope {op.slope} is not "

@@ -96,6 +96,8 @@ class Perturbation:
     ) -> Perturbation:
         """Return ``|p - p0| <= delta`` for every parameter but those of ``leave_out`` layers.
 
+        Fixed parameters (running statistics) keep their values.
+
         Raises:
             InputError: no such layer, a layer to leave out that shares a parameter with one
                 that stays in, or a negative delta.
@@ -115,6 +117,7 @@ class Perturbation:
                 )
         if delta < 0:
             raise InputError("delta is negative; give 0 or more")
+        fixed |= {name for name, parameter in network.parameters.items() if parameter.fixed}
         absolute = {name: delta for name in network.parameters if name not in fixed}
         said: dict[str, object] = {"delta": decimal_text(delta)}
         if leave_out:

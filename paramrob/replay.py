@@ -11,7 +11,7 @@ from functools import lru_cache
 import flint
 import numpy as np
 
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import ReplayError
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import Array, Network
@@ -49,14 +49,16 @@ def evaluate_exact(
         parameters: values to use instead of the stored ones, by name.
 
     Returns:
-        One number for each output, in row-major order: ``flint.fmpq`` (exact) where no sigmoid,
-        tanh or softmax was passed, else ``flint.arb``, a ball around the exact value, with a
-        relative radius below 2**-70 or an absolute one below 2**-200 (wider only if 4096 bits do
-        not suffice).
+        One number for each output, in row-major order: ``flint.fmpq`` (exact) where only
+        rational operations were passed, else ``flint.arb``, a ball around the exact value, with
+        a relative radius below 2**-70 or an absolute one below 2**-200 (wider only if 4096 bits
+        do not suffice). Sigmoids, exponentials, error functions and roots are not rational, nor
+        is a batch normalisation, unless it divides by roots of squares; rationals that grow
+        beyond 65536 bits become balls too.
 
     Raises:
         ReplayError: a wrong number of inputs, an unknown parameter, a wrong shape, NaN or
-            infinity, or a division by a parameter that is zero.
+            infinity, a division by a parameter that is zero, or a variance that is not positive.
     """
     given = {n: _checked_array(network, n, v) for n, v in (parameters or {}).items()}
     run = ExactRun(network, _finite_input(network.input_size, x), given)
@@ -89,7 +91,10 @@ def replay(problem: Problem, x: Array, parameters: Mapping[str, Array]) -> Witne
     if not problem.domain.contains(x):
         raise ReplayError(_outside_domain(problem.domain, x))
     chosen = _checked_parameters(problem.uncertain, parameters)
-    reference = ExactRun(problem.reference, x)
+    domain = problem.domain
+    # Around a point the reference is taken at the point itself.
+    seen = domain.centre() if isinstance(domain, Ball) else x
+    reference = ExactRun(problem.reference, seen)
     perturbed = ExactRun(problem.uncertain.network, x, chosen)
     precision = FIRST_PRECISION
     while True:
@@ -278,6 +283,8 @@ def _finite_input(size: int, x: Array) -> Array:
 
 
 def _outside_domain(domain: Domain, x: Array) -> str:
+    if isinstance(domain, Ball):
+        return "the input lies farther from the point than the input radius"
     if not isinstance(domain, Box):
         return "the input is not the point that the problem is about"
     for i, (value, low, high) in enumerate(zip(x, domain.lower, domain.upper, strict=True)):

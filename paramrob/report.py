@@ -13,7 +13,7 @@ from typing import Any
 
 from paramrob import __version__
 from paramrob.decimals import middle, rounded_up
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain
 from paramrob.models.model import Model, OutputInfo
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property, PropertyName
@@ -173,6 +173,8 @@ def _domain_json(domain: Domain) -> dict[str, Any]:
     if isinstance(domain, Box):
         lower, upper = [float(v) for v in domain.lower], [float(v) for v in domain.upper]
         return {"kind": "box", "lower": lower, "upper": upper}
+    if isinstance(domain, Ball):
+        return {"kind": "ball", "x": list(domain.x), "radius": float(domain.radius)}
     return {"kind": "point", "x": list(domain.x)}
 
 

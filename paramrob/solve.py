@@ -17,7 +17,7 @@ from fractions import Fraction
 from types import FrameType
 
 from paramrob import engine
-from paramrob.domain import Point
+from paramrob.domain import Box
 from paramrob.engine import Encoding, Settings
 from paramrob.errors import BackendError, InputError, SoundnessError
 from paramrob.problem import Problem, check_labels
@@ -159,10 +159,10 @@ def reference_label(problem: Problem) -> int | None:
     """Return the reference's exact label at a point (``None`` where a tie cannot be told)."""
     from paramrob.replay import replay
 
-    if not isinstance(problem.domain, Point):
+    if isinstance(problem.domain, Box):
         return None
     centre = {name: p.value for name, p in problem.uncertain.network.parameters.items()}
-    witness = replay(problem, problem.domain.inner()[0], centre)
+    witness = replay(problem, problem.domain.centre(), centre)
     return witness.labels[0]
 
 

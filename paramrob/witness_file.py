@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from paramrob import __version__
-from paramrob.domain import Box, Domain, Point
+from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
@@ -102,7 +102,11 @@ def problem_meta(model: Model, problem: Problem) -> Json:
     return {
         "schema": SCHEMA,
         "paramrob": __version__,
-        "model": {"path": model.path, "sha256": model.sha256},
+        "model": {
+            "path": model.path,
+            "sha256": model.sha256,
+            "folded_batch_norm": model.folded,
+        },
         "output": {
             "kind": problem.output.kind,
             "level": _optional_text(problem.output.level),
@@ -157,6 +161,9 @@ def problem_from_meta(meta: Mapping[str, object], model: Model) -> Problem:
 def _domain_meta(domain: Domain) -> Json:
     if isinstance(domain, Point):
         return {"kind": "point", "x": [float(v).hex() for v in domain.x]}
+    if isinstance(domain, Ball):
+        x = [float(v).hex() for v in domain.x]
+        return {"kind": "ball", "x": x, "radius": decimal_text(domain.radius)}
     lower, upper = ([decimal_text(v) for v in end] for end in (domain.lower, domain.upper))
     return {"kind": "box", "lower": lower, "upper": upper}
 
@@ -164,6 +171,9 @@ def _domain_meta(domain: Domain) -> Json:
 def _domain_from(said: Mapping[str, object]) -> Domain:
     if said.get("kind") == "point":
         return Point(tuple(_hex_float(v) for v in _texts(said, "x")))
+    if said.get("kind") == "ball":
+        centre = tuple(_hex_float(v) for v in _texts(said, "x"))
+        return Ball(centre, _rational(said.get("radius"), "radius"))
     if said.get("kind") == "box":
         lower, upper = (
             tuple(_rational(v, end) for v in _texts(said, end)) for end in ("lower", "upper")
@@ -189,6 +199,10 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
         unknown = sorted(set(table) - set(network.parameters))
         if unknown:
             raise InputError(f"the witness perturbs {unknown[0]!r}, which the model does not have")
+        if fixed := sorted(name for name in table if network.parameters[name].fixed):
+            raise InputError(
+                f"the witness perturbs {fixed[0]!r}, which the model keeps fixed; save it again"
+            )
         radii.append({name: _rational(value, name) for name, value in table.items()})
     kind = said.get("kind")
     if not isinstance(kind, str):

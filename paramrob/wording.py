@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
 from paramrob.problem import Problem
@@ -65,8 +65,12 @@ def where(request: Request) -> str:
     """Return for which inputs the question is asked."""
     if request.several:
         count = len(request.problems)
+        if isinstance(request.problems[0].domain, Ball):
+            return "around this input" if count == 1 else f"around each of {count} points"
         return "at this input" if count == 1 else f"at each of {count} points"
     is_box = isinstance(request.problems[0].domain, Box)
+    if isinstance(request.problems[0].domain, Ball):
+        return "for every input around this one"
     return "for every input of the box" if is_box else "at this input"
 
 
@@ -74,7 +78,7 @@ def perturbation_words(request: Request) -> str:
     """Return which parameters move how far."""
     box = request.perturbation
     network = request.problems[0].uncertain.network
-    every = list(network.parameters.values())
+    every = [p for p in network.parameters.values() if not p.fixed]
     moved = [p for p in every if p.name in box.parameters]
     if request.asked.quantity == "delta":
         return _of_which([p.name for p in moved], len(every), "delta is what is asked")
@@ -102,7 +106,9 @@ def _size_words(absolute: Fraction, relative: Fraction) -> str:
 
 def domain_words(model: Model, domain: Domain) -> str:
     """Return the inputs with the names and units that the sidecar gives."""
-    if not isinstance(domain, Box):
+    if isinstance(domain, Ball):
+        return f"within {_plain(domain.radius)} of {inputs_text(model, domain.x)}"
+    if isinstance(domain, Point):
         return inputs_text(model, domain.x)
     pairs = list(zip(domain.lower, domain.upper, strict=True))
     if len(set(pairs)) == 1 and (len(pairs) > 1 and model.inputs.names is None):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paramrob.domain import Ball
 from paramrob.errors import BackendError
 from paramrob.layers import Link, stages
 from paramrob.models.network import Activation, Array, Dense, Elementwise, Network, Node
@@ -83,6 +84,8 @@ def build_chain(problem: Problem, device: str = "cpu") -> Chain:
         BackendError: the graph is no chain of dense layers and activations, or the two networks
             differ in architecture.
     """
+    if isinstance(problem.domain, Ball):
+        raise BackendError("the search takes no input radius; use --solver bounds with a method")
     link, ours = stages(problem.reference, problem.output)
     other_link, theirs = stages(problem.uncertain.network, problem.output)
     if link != other_link or [s.kind for s in ours] != [s.kind for s in theirs]:
@@ -171,14 +174,14 @@ def _centre(network: Network, perturbation: Perturbation, node: Node) -> _Centre
     if node.op.kind == "mul":
         return _Centre(np.diag(value), zeros, np.diag(radius), zeros)
     if node.op.kind == "div":
-        value, radius = _reciprocal(node, value, radius)
+        value, radius = reciprocal(node, value, radius)
         return _Centre(np.diag(value), zeros, np.diag(radius), zeros)
     sign = -1.0 if node.op.kind == "rsub" else 1.0
     shift = -1.0 if node.op.kind == "sub" else 1.0
     return _Centre(sign * np.eye(size), shift * value, np.zeros((size, size)), radius)
 
 
-def _reciprocal(node: Node, value: Array, radius: Array) -> tuple[Array, Array]:
+def reciprocal(node: Node, value: Array, radius: Array) -> tuple[Array, Array]:
     """Enclose ``1/c`` for ``|c - value| <= radius``; the centre keeps a relative error of 2**-53.
 
     That error is part of what :mod:`paramrob.bounds.rounding` charges for every weight.

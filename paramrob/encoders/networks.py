@@ -10,7 +10,7 @@ from fractions import Fraction
 import flint
 import numpy as np
 
-from paramrob.domain import Point
+from paramrob.domain import Ball, Point
 from paramrob.encoders.build import Builder
 from paramrob.encoders.enclose import PRECISION, Enclosure, rational_ends
 from paramrob.encoders.presolve import FREE, Presolve, pick
@@ -60,6 +60,8 @@ UNCERTAIN = Names("p", "g", "uncertain")
 def declare_inputs(builder: Builder, problem: Problem) -> list[Term]:
     """Return the inputs: variables ``x0, x1, ...``, or a constant where there is no choice."""
     domain = problem.domain
+    if isinstance(domain, Ball):
+        raise BackendError("a formula takes no input radius yet; use --solver bounds")
     if isinstance(domain, Point):
         return [Constant(Fraction(v)) for v in domain.x]
     inputs: list[Term] = []

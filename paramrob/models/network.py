@@ -14,63 +14,60 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from paramrob.errors import ModelError
+from paramrob.models.evaluate import Array, activate, apply_node
+from paramrob.models.ops import (
+    Activation,
+    ActivationKind,
+    AdaptivePool,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    Dense,
+    Elementwise,
+    ElementwiseKind,
+    Input,
+    Op,
+    Pool,
+    Reshape,
+    Softmax,
+    Transpose,
+    node_parameters,
+)
+from paramrob.models.shapes import Shape, check_op, result_shape
 
-Array = npt.NDArray[np.float64]
-Shape = tuple[int, ...]
-ActivationKind = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh"]
-ElementwiseKind = Literal["add", "sub", "mul", "div", "rsub"]
-
-
-@dataclass(frozen=True)
-class Input:
-    """The network's single input."""
-
-
-@dataclass(frozen=True)
-class Dense:
-    """``y = W h + b`` on the last axis; ``weight`` names a ``(out, in)`` parameter."""
-
-    weight: str
-    bias: str | None = None
-
-
-@dataclass(frozen=True)
-class Elementwise:
-    """An operation with a constant that broadcasts to the input's shape.
-
-    ``add``: ``h + c``, ``sub``: ``h - c``, ``mul``: ``h * c``, ``div``: ``h / c``,
-    ``rsub``: ``c - h``.
-    """
-
-    kind: ElementwiseKind
-    parameter: str
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An elementwise activation; ``slope`` is the negative slope of ``leaky_relu``."""
-
-    kind: ActivationKind
-    slope: float = 0.0
-
-
-@dataclass(frozen=True)
-class Softmax:
-    """Softmax over the last axis."""
-
-
-@dataclass(frozen=True)
-class Reshape:
-    """The same numbers in row-major order under the node's shape."""
-
-
-Op = Input | Dense | Elementwise | Activation | Softmax | Reshape
+__all__ = [
+    "Activation",
+    "ActivationKind",
+    "AdaptivePool",
+    "Add",
+    "Array",
+    "BatchNorm",
+    "Concat",
+    "Conv",
+    "Dense",
+    "Elementwise",
+    "ElementwiseKind",
+    "Input",
+    "Network",
+    "Node",
+    "Op",
+    "Parameter",
+    "Pool",
+    "Reshape",
+    "Shape",
+    "Softmax",
+    "Transpose",
+    "activate",
+    "apply_node",
+    "node_parameters",
+]
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A named parameter: ``value`` is read-only float64, ``dtype`` how the file stored it."""
+    """A named parameter: ``value`` is read-only float64, ``dtype`` how the file stored it.
+
+    ``fixed`` marks what was counted rather than trained, such as running statistics: no
+    perturbation moves it.
+    """
 
     name: str
     value: Array
     dtype: str = "float64"
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         given = np.asarray(self.value)
@@ -116,15 +118,6 @@ def _is_exact(given: npt.NDArray[Any], value: Array) -> bool:
     if given.dtype.kind in "iu":  # numpy would round both sides before comparing them
         return bool(((given <= 2**53) & (given >= -(2**53))).all())
     return bool((np.isnan(value) | np.equal(value, given)).all())
-
-
-def node_parameters(op: Op) -> tuple[str, ...]:
-    """Return the names of the parameters that ``op`` uses."""
-    if isinstance(op, Dense):
-        return (op.weight,) if op.bias is None else (op.weight, op.bias)
-    if isinstance(op, Elementwise):
-        return (op.parameter,)
-    return ()
 
 
 class Network:
@@ -187,20 +180,30 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the parameters hold."""
-        return sum(p.value.size for p in self._parameters.values())
+        """How many numbers the parameters hold; fixed ones are not counted."""
+        return sum(p.value.size for p in self._parameters.values() if not p.fixed)
 
     @property
     def architecture(self) -> str:
-        """Widths of the dense layers, e.g. ``2-16-1``."""
-        widths = [self.input_size]
-        widths += [math.prod(n.shape) for n in self._nodes if isinstance(n.op, Dense)]
-        return "-".join(map(str, widths))
+        """Widths of the layers, e.g. ``2-16-1`` or ``1x8x8-conv16-conv32-10``."""
+        convolves = any(isinstance(n.op, Conv) for n in self._nodes)
+        widths = ["x".join(map(str, self.input_shape)) if convolves else str(self.input_size)]
+        for node in self._nodes:
+            if isinstance(node.op, Dense):
+                widths.append(str(math.prod(node.shape)))
+            elif isinstance(node.op, Conv):
+                widths.append(f"conv{node.shape[0]}")
+        return "-".join(widths)
 
     def layer_parameters(self) -> dict[str, tuple[str, ...]]:
-        """Return the parameters of each node that has any, by node name."""
-        used = {n.name: node_parameters(n.op) for n in self._nodes}
-        return {name: parameters for name, parameters in used.items() if parameters}
+        """Return the parameters of each node that has any, by node name; no fixed ones."""
+        found = {}
+        for node in self._nodes:
+            used = node_parameters(node.op)
+            movable = tuple(name for name in used if not self._parameters[name].fixed)
+            if movable:
+                found[node.name] = movable
+        return found
 
     def is_shared(self, parameter: str) -> bool:
         """Whether a value of ``parameter`` enters the network at more than one place."""
@@ -212,6 +215,8 @@ class Network:
             size = self._parameters[parameter].value.size
             if isinstance(node.op, Dense):
                 places += math.prod(shapes[node.inputs[0]][:-1])
+            elif isinstance(node.op, (Conv, BatchNorm)):
+                places += math.prod(node.shape[1:])
             else:
                 places += math.ceil(math.prod(node.shape) / max(size, 1))
         return places > 1
@@ -236,7 +241,8 @@ class Network:
         x = np.asarray(x, dtype=np.float64)
         seen = {self._nodes[0].name: x.reshape(x.shape[0], *self.input_shape)}
         for node in self._nodes[1:]:
-            seen[node.name] = apply_node(node, seen[node.inputs[0]], values)
+            given_to = [seen[name] for name in node.inputs]
+            seen[node.name] = apply_node(node.op, given_to, node.shape, values)
         return seen[self._nodes[-1].name]
 
     def _check(self) -> None:
@@ -247,7 +253,7 @@ class Network:
         for position, node in enumerate(self._nodes):
             if node.name in shapes:
                 raise ModelError(f"two nodes are called {node.name!r}")
-            _check_op(node)
+            check_op(node.name, node.op)
             expected = node.shape if position == 0 else self._shape_of(node, shapes)
             if expected != node.shape:
                 raise ModelError(f"node {node.name!r}: shape {node.shape}, computed {expected}")
@@ -263,94 +269,22 @@ class Network:
             raise ModelError(f"parameters named but missing, or given but not used: {odd}")
 
     def _shape_of(self, node: Node, shapes: Mapping[str, Shape]) -> Shape:
-        if isinstance(node.op, Input) or len(node.inputs) != 1 or node.inputs[0] not in shapes:
+        if isinstance(node.op, Input) or not node.inputs or not shapes.keys() >= {*node.inputs}:
             raise ModelError(f"node {node.name!r} needs one earlier node as its input")
-        before = shapes[node.inputs[0]]
-        for name in node_parameters(node.op):
-            if name not in self._parameters:
-                raise ModelError(f"node {node.name!r} uses an unknown parameter {name!r}")
-        if isinstance(node.op, Dense):
-            return self._dense_shape(node.name, node.op, before)
-        if isinstance(node.op, Elementwise):
-            constant = self._parameters[node.op.parameter].value.shape
-            if not _broadcasts(constant, before):
-                raise ModelError(f"node {node.name!r}: {constant} does not broadcast to {before}")
-            if node.op.kind == "div" and not self._parameters[node.op.parameter].value.all():
+        before = tuple(shapes[name] for name in node.inputs)
+        parameters = {name: p.value.shape for name, p in self._parameters.items()}
+        shape = result_shape(node.name, node.op, before, node.shape, parameters)
+        self._check_values(node)
+        return shape
+
+    def _check_values(self, node: Node) -> None:
+        op = node.op
+        if isinstance(op, Elementwise) and op.kind == "div":
+            if not self._parameters[op.parameter].value.all():
                 raise ModelError(f"node {node.name!r} divides by zero; mend its divisor")
-        if isinstance(node.op, Softmax) and not before:
-            raise ModelError(f"node {node.name!r}: a softmax needs an axis, its input has none")
-        if isinstance(node.op, Reshape):
-            if math.prod(node.shape) != math.prod(before):
-                raise ModelError(f"node {node.name!r} reshapes {before} to {node.shape}")
-            return node.shape
-        return before
-
-    def _dense_shape(self, name: str, op: Dense, before: Shape) -> Shape:
-        weight = self._parameters[op.weight].value
-        if weight.ndim != 2 or not before or weight.shape[1] != before[-1]:
-            raise ModelError(
-                f"layer {name!r}: weight of shape {weight.shape} on an input of shape {before}"
-            )
-        if op.bias is not None and self._parameters[op.bias].value.shape != weight.shape[:1]:
-            bias = self._parameters[op.bias].value.shape
-            raise ModelError(f"layer {name!r}: bias of shape {bias}, weight {weight.shape}")
-        return (*before[:-1], weight.shape[0])
-
-
-def _check_op(node: Node) -> None:
-    """Refuse what :meth:`Network.evaluate` and the engines have no meaning for."""
-    op = node.op
-    if isinstance(op, Activation):
-        if op.kind not in get_args(ActivationKind):
-            raise ModelError(f"node {node.name!r}: no activation {op.kind!r}")
-        # Every relaxation rests on a leaky ReLU being monotone and convex.
-        if op.kind == "leaky_relu" and not 0.0 <= op.slope <= 1.0:
-            raise ModelError(
-                f"node {node.name!r}: the negative slope {op.slope!r} of a leaky ReLU lies "
-                "outside [0, 1]; train the model with a slope inside"
-            )
-    elif isinstance(op, Elementwise) and op.kind not in get_args(ElementwiseKind):
-        raise ModelError(f"node {node.name!r}: no elementwise operation {op.kind!r}")
-
-
-def _broadcasts(constant: Shape, to: Shape) -> bool:
-    try:
-        return np.broadcast_shapes(constant, to) == to
-    except ValueError:
-        return False
-
-
-def apply_node(node: Node, h: Array, values: Mapping[str, Array]) -> Array:
-    """Return one node's result in float64 from its input ``h`` ``(batch, ...)``."""
-    op = node.op
-    if isinstance(op, Dense):
-        y: Array = h @ values[op.weight].T
-        return y if op.bias is None else y + values[op.bias]
-    if isinstance(op, Elementwise):
-        c = values[op.parameter]
-        if op.kind == "rsub":
-            return c - h
-        function = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
-        result: Array = function[op.kind](h, c)
-        return result
-    if isinstance(op, Activation):
-        return activate(op, h)
-    if isinstance(op, Softmax):
-        e = np.exp(h - h.max(axis=-1, keepdims=True))
-        return np.asarray(e / e.sum(axis=-1, keepdims=True))
-    return h.reshape(h.shape[0], *node.shape)
-
-
-def activate(op: Activation, z: Array) -> Array:
-    """Return the activation of ``z`` in float64."""
-    if op.kind == "relu":
-        return np.maximum(z, 0.0)
-    if op.kind == "leaky_relu":
-        return np.where(z > 0, z, op.slope * z)
-    if op.kind == "sigmoid":
-        return 0.5 * (1.0 + np.tanh(0.5 * z))
-    if op.kind == "tanh":
-        return np.tanh(z)
-    if op.kind == "identity":
-        return z
-    raise ModelError(f"no activation {op.kind!r}")
+        elif isinstance(op, BatchNorm):
+            for name in (op.mean, op.variance):
+                if not self._parameters[name].fixed:
+                    raise ModelError(f"node {node.name!r}: {name!r} is a statistic: mark it fixed")
+            if not (self._parameters[op.variance].value + op.epsilon > 0).all():
+                raise ModelError(f"node {node.name!r} divides by the root of a variance below 0")

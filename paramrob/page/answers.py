@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from paramrob.decimals import bracket_texts, rounded_down, rounded_up
-from paramrob.domain import Box
+from paramrob.domain import Ball, Box
 from paramrob.exact import decimal_text
 from paramrob.page.content import Answer, Tone
 from paramrob.properties import Property
@@ -76,7 +76,10 @@ def _where_clear(request: Request, asked: Property) -> str:
 
 def _scope(request: Request, vectors: str = "every parameter vector in the box") -> str:
     """Return the quantifiers with which a statement starts."""
-    count = len(request.problems)
+    count, domain = len(request.problems), request.problems[0].domain
+    if isinstance(domain, Ball):
+        these = "this one" if count == 1 else f"each of the {count} points"
+        return f"for every input within {decimal_text(domain.radius)} of {these} and {vectors}, "
     if count > 1:
         return f"at each of the {count} points, for {vectors}, "
     if isinstance(request.problems[0].domain, Box):
@@ -85,6 +88,9 @@ def _scope(request: Request, vectors: str = "every parameter vector in the box")
 
 
 def _anywhere(request: Request) -> str:
+    domain = request.problems[0].domain
+    if isinstance(domain, Ball):
+        return f"at any input within {decimal_text(domain.radius)} of what was asked about"
     if len(request.problems) > 1:
         return f"at any of the {len(request.problems)} points"
     is_box = isinstance(request.problems[0].domain, Box)

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from paramrob.decimals import bracket_texts
-from paramrob.domain import Box, Domain
+from paramrob.domain import Ball, Box, Domain
 from paramrob.models.model import Model, OutputInfo
 from paramrob.page.answers import answer_of, holds_words, verdict_answer
 from paramrob.page.content import (
@@ -139,6 +139,8 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
 def _any(request: Request) -> str:
     is_box = isinstance(request.problems[0].domain, Box)
     inputs = "for every input of the box" if is_box else "at every point asked about"
+    if isinstance(request.problems[0].domain, Ball):
+        inputs = "for every input within the radius of a point asked about"
     return f"{inputs} and every parameter vector in the box"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text, parse_decimal
-from paramrob.models.network import Dense, Elementwise, Network, Node
+from paramrob.models.network import BatchNorm, Conv, Dense, Elementwise, Network, Node
 from paramrob.perturbation import Perturbation
 from paramrob.requests.suggest import nearest
 from paramrob.requests.tables import read_toml
@@ -114,8 +114,8 @@ def _sizes(node: Node, settings: Mapping[str, Any]) -> dict[str, tuple[Fraction,
     fixed = (zero, zero)
     weights = size if settings.get("weights", True) else fixed
     biases = size if settings.get("biases", True) else fixed
-    if isinstance(node.op, Dense):
-        sizes = {node.op.weight: weights}
+    if isinstance(node.op, (Dense, Conv, BatchNorm)):
+        sizes = {} if node.op.weight is None else {node.op.weight: weights}
         if node.op.bias is not None:
             sizes[node.op.bias] = biases
         return sizes

@@ -171,7 +171,7 @@ W23 = Parameter("w", np.ones((3, 2)))
         ([Node("a", Softmax(), (), (2,))], [], "starts with its input"),
         ([X, Node("y", Input(), ("x",), (2,))], [], "one earlier node"),
         ([X, Node("y", Softmax(), ("z",), (2,))], [], "one earlier node"),
-        ([X, Node("y", Softmax(), ("x", "x"), (2,))], [], "one earlier node"),
+        ([X, Node("y", Softmax(), ("x", "x"), (2,))], [], "needs one input"),
         ([X, Node("y", Softmax(), (), (2,))], [], "one earlier node"),
         ([X, Node("x", Softmax(), ("x",), (2,))], [], "two nodes"),
         ([X, Node("y", Softmax(), ("x",), (3,))], [], "computed"),
@@ -192,7 +192,7 @@ W23 = Parameter("w", np.ones((3, 2)))
             "divides by zero",
         ),
         ([X, Node("y", Elementwise("pow", "c"), ("x",), (2,))], [], "no elementwise"),  # type: ignore[arg-type]
-        ([X, Node("y", Activation("gelu"), ("x",), (2,))], [], "no activation"),  # type: ignore[arg-type]
+        ([X, Node("y", Activation("mish"), ("x",), (2,))], [], "no activation"),  # type: ignore[arg-type]
         ([X, Node("y", Activation("leaky_relu", -0.1), ("x",), (2,))], [], "negative slope"),
         ([X, Node("y", Activation("leaky_relu", 1.1), ("x",), (2,))], [], "negative slope"),
         ([X, Node("y", Activation("leaky_relu", np.nan), ("x",), (2,))], [], "negative slope"),

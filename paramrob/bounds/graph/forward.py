@@ -1,0 +1,165 @@
+r"""Intervals of every step, and what floating point can cost there.
+
+A step computed in floating point is off by at most ``gamma_n`` times the sum of the magnitudes of
+its products (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., 3.1), plus
+underflow. ``size`` bounds the magnitude of a step's values, ``work`` that of all sums of
+magnitudes behind them: ``|W| H + R H + |b| + r`` with ``H`` the size of the input. A backward pass
+over the same step is off by the same products, each times the magnitude of its row's coefficient,
+so that ``factor * |A| @ work`` covers it. ``factor`` is twice the unit roundoff times the number
+of roundings, with room for the charge's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paramrob.bounds.graph.affine import Affine
+from paramrob.bounds.graph.lines import image
+from paramrob.bounds.graph.program import Join, Pick, Program, Start, Step, Sum
+from paramrob.bounds.rounding import FLOOR, INFLATE, SMALLEST_NORMAL, UNIT
+from paramrob.models.network import Activation
+
+INF = float("inf")
+ROOM = 64
+"""Roundings of a step besides its products."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Proved ends of one step's values, ``(batch, n)`` each."""
+
+    low: Tensor
+    high: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """The largest magnitude of each value, with room for rounding."""
+        return torch.maximum(self.low.abs(), self.high.abs()) * INFLATE + FLOOR
+
+    def met(self, other: Interval) -> Interval:
+        """Return the intersection."""
+        return Interval(torch.maximum(self.low, other.low), torch.minimum(self.high, other.high))
+
+
+def factor(terms: int) -> float:
+    """Return what ``terms`` roundings can cost relative to the magnitudes involved."""
+    return 2 * (terms + ROOM) * UNIT
+
+
+def tiny(terms: int, *sizes: Tensor) -> Tensor:
+    """Return what underflow can cost: ``(batch,)``."""
+    total = sum((s.sum(-1) for s in sizes), torch.ones_like(sizes[0][:, 0]))
+    return (terms + ROOM) * SMALLEST_NORMAL * 4 * total
+
+
+def work(layer: Affine, size: Tensor) -> Tensor:
+    """Return the sums of magnitudes behind an affine layer's results, ``(batch, out)``."""
+    total = layer.magnitude(size) + layer.bias.abs() + layer.bias_radius
+    if layer.perturbed:
+        total = total + layer.reach(size)
+    return total * INFLATE + FLOOR
+
+
+@dataclass
+class Intervals:
+    """What is known of each step on a batch of inputs, filled in order.
+
+    Attributes:
+        program: whose steps these are.
+        known: one interval a step so far.
+        works: of the affine steps.
+        sources: whether a step's interval is attained coordinate by coordinate: a backward pass
+            stops there and loses nothing. These are the input and, where it is one point, affine
+            layers of a value that does not depend on parameters, if each parameter is used once.
+        tight: whether a step's interval cannot be narrowed.
+    """
+
+    program: Program
+    known: list[Interval]
+    works: dict[int, Tensor]
+    sources: list[bool]
+    tight: list[bool]
+
+    @classmethod
+    def start(cls, program: Program, low: Tensor, high: Tensor) -> Intervals:
+        """Begin with the inputs ``(batch, in)``."""
+        found = cls(program, [Interval(low, high)], {}, [True], [True])
+        settled = [bool((low == high).all())]
+        for step in program.steps[1:]:
+            still = all(settled[i] for i in step.inputs)
+            moves = isinstance(step.kind, Affine) and (
+                step.kind.perturbed or bool(step.kind.bias_radius.any())
+            )
+            settled.append(still and not moves)
+            shared = isinstance(step.kind, Affine) and step.kind.shared
+            found.sources.append(still and moves and not shared)
+            found.tight.append(still)
+        return found
+
+    def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:
+        """Compute the intervals of all steps; ``refine`` may narrow each before it is read."""
+        for k in range(len(self.known), len(self.program.steps)):
+            self.known.append(self._forward(k, self.program.steps[k]))
+            if refine is not None:
+                refine(self, k)
+        return self
+
+    def _forward(self, k: int, step: Step) -> Interval:
+        given = [self.known[i] for i in step.inputs]
+        kind = step.kind
+        if isinstance(kind, Affine):
+            return self._affine(k, kind, given[0])
+        if isinstance(kind, Activation):
+            return Interval(*image(kind, given[0].low, given[0].high))
+        if isinstance(kind, Pick):
+            return Interval(given[0].low[:, kind.index], given[0].high[:, kind.index])
+        if isinstance(kind, Join):
+            return Interval(
+                torch.cat([i.low for i in given], 1), torch.cat([i.high for i in given], 1)
+            )
+        if isinstance(kind, Sum):
+            return self._sum(kind, given)
+        raise TypeError(f"no step {type(kind).__name__}")
+
+    def _affine(self, k: int, layer: Affine, given: Interval) -> Interval:
+        size = given.size
+        spent = work(layer, size)
+        self.works[k] = spent
+        middle = (given.low + given.high) / 2
+        half = torch.maximum(given.high - middle, middle - given.low)
+        reach = layer.magnitude(half) + layer.bias_radius
+        if layer.perturbed:
+            reach = reach + layer.reach(size)
+        lost = factor(layer.terms_forward) * spent + tiny(layer.terms_forward, size).unsqueeze(1)
+        centre = layer.value(middle) + layer.bias
+        return bounded(centre - (reach + lost), centre + (reach + lost))
+
+    def _sum(self, kind: Sum, given: list[Interval]) -> Interval:
+        low = high = torch.zeros_like(given[0].low)
+        size = torch.zeros_like(low)
+        for sign, interval in zip(kind.signs, given, strict=True):
+            low = low + (interval.low if sign > 0 else -interval.high)
+            high = high + (interval.high if sign > 0 else -interval.low)
+            size = size + interval.size
+        lost = factor(len(given)) * size
+        found = bounded(low - lost, high + lost)
+        if kind.larger is None:
+            return found
+        a, b = (self.known[i] for i in kind.larger)
+        return found.met(Interval(torch.maximum(a.low, b.low), torch.maximum(a.high, b.high)))
+
+
+def bounded(low: Tensor, high: Tensor) -> Interval:
+    """Return the interval; ends that are NaN are no ends."""
+    return Interval(
+        torch.where(torch.isnan(low), -INF, low), torch.where(torch.isnan(high), INF, high)
+    )
+
+
+def is_start(step: Step) -> bool:
+    """Whether the step is the input."""
+    return isinstance(step.kind, Start)

@@ -1,0 +1,162 @@
+"""Which of the two bound engines answers: the search on chains, or the pass over graphs.
+
+The search (:mod:`paramrob.bounds.decision`) takes chains of dense layers, over boxes too, and
+closes brackets. The pass (:mod:`paramrob.bounds.graph`) takes any graph at points, many at a
+time. What the pass leaves open at a point of a chain goes to the search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from paramrob.bounds import decision
+from paramrob.domain import Ball, Box
+from paramrob.engine import Settings
+from paramrob.errors import BackendError, InputError
+from paramrob.layers import stages
+from paramrob.problem import Problem
+from paramrob.properties import Quantity
+from paramrob.verdict import Bracket, Outcome, Verdict
+
+SMALL = 1000
+"""Parameters up to which the search alone is as fast."""
+
+
+def is_chain(problem: Problem) -> bool:
+    """Whether the search knows all layers of both networks."""
+    try:
+        for network in (problem.reference, problem.uncertain.network):
+            stages(network, problem.output)
+    except BackendError:
+        return False
+    return True
+
+
+def suits_pass(problem: Problem, settings: Settings) -> bool:
+    """Whether the pass over graphs is asked first."""
+    if isinstance(problem.domain, Box):
+        return False
+    large = problem.uncertain.network.parameter_count > SMALL
+    return (
+        large
+        or settings.method is not None
+        or isinstance(problem.domain, Ball)
+        or not is_chain(problem)
+    )
+
+
+def decide(problem: Problem, settings: Settings) -> Outcome:
+    """Decide ``problem.property``.
+
+    Raises:
+        InputError: no property is asked.
+        BackendError: neither engine can express the problem.
+    """
+    if not suits_pass(problem, settings):
+        _check_box(problem)
+        return decision.decide(problem, settings)
+    return _with_search(problem, settings, lambda p, s: decide_points([p], s)[0], decision.decide)
+
+
+def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcome:
+    """Bracket a quantity.
+
+    Raises:
+        InputError: no such quantity, or one that needs labels or a property that are missing.
+        BackendError: neither engine can express the problem.
+    """
+    if isinstance(problem.domain, Box) or (is_chain(problem) and _can_search(problem, settings)):
+        _check_box(problem)
+        return decision.estimate(problem, quantity, settings)
+    if quantity == "epsilon":
+        return estimate_points([problem], settings)[0]
+    if quantity == "sigma":
+        return _sigma(problem, settings)
+    raise InputError(f"no quantity {quantity!r}; choose epsilon, sigma or delta")
+
+
+def decide_points(problems: Sequence[Problem], settings: Settings) -> list[Outcome]:
+    """Decide a property at many points with the pass over graphs.
+
+    Args:
+        problems: at points or around them, alike but for these; one at least.
+        settings: their ``timeout`` is for all of them.
+
+    Raises:
+        InputError: no property is asked.
+        BackendError: a layer that the pass does not know.
+    """
+    from paramrob.bounds.graph import points
+
+    if problems[0].property is None:
+        raise InputError("no property to decide; give one or estimate a quantity")
+    deadline = time.monotonic() + settings.timeout
+    pass_ = points.PointsPass(problems[0], settings.device, settings.memory, settings.method)
+    return points.decide_points(problems, pass_, deadline)
+
+
+def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Outcome]:
+    """Bracket epsilon at many points with the pass over graphs; see :func:`decide_points`."""
+    from paramrob.bounds.graph import points
+
+    deadline = time.monotonic() + settings.timeout
+    pass_ = points.PointsPass(problems[0], settings.device, settings.memory, settings.method)
+    found = points.estimate_points(problems, pass_, deadline)
+    closed = [all(b.width <= settings.tolerance for b in o.brackets.values()) for o in found]
+    return [replace(o, reason=None) if c else o for o, c in zip(found, closed, strict=True)]
+
+
+def _sigma(problem: Problem, settings: Settings) -> Outcome:
+    """At a point sigma is 0 where the label stays, else the reference's own margin."""
+    from paramrob.properties import Property
+    from paramrob.replay import replay
+
+    asked = replace(problem, property=Property("labels"))
+    found = decide(asked, settings)
+    domain = problem.domain
+    x = domain.inner()[0] if isinstance(domain, Box) else domain.centre()
+    still = replay(problem, x, {})
+    names = ["sigma"] if problem.reference.output_size > 1 else ["sigma_above", "sigma_below"]
+    brackets = {name: Bracket(0.0, 0.0) for name in names}
+    if found.verdict is not Verdict.ROBUST and still.margin is not None:
+        label = still.labels[0]
+        ours = "sigma" if len(names) == 1 else ("sigma_above" if label else "sigma_below")
+        low = 0.0 if found.witness is None else still.margin.lower
+        brackets[ours] = Bracket(low, still.margin.upper, found.witness)
+        if label is None:
+            brackets = dict.fromkeys(names, Bracket(0.0, still.margin.upper))
+    reason = None
+    if any(b.width > settings.tolerance for b in brackets.values()):
+        reason = found.reason
+    return replace(found, verdict=None, reason=reason, brackets=brackets, witness=None)
+
+
+def _can_search(problem: Problem, settings: Settings) -> bool:
+    return not isinstance(problem.domain, Ball) and settings.method is None
+
+
+def _check_box(problem: Problem) -> None:
+    if isinstance(problem.domain, Box) and not is_chain(problem):
+        raise BackendError(
+            "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "
+            "ReLU, sigmoid or tanh; ask about points with --at (and --input-radius) instead"
+        )
+
+
+def _with_search(
+    problem: Problem,
+    settings: Settings,
+    first: Callable[[Problem, Settings], Outcome],
+    second: Callable[[Problem, Settings], Outcome],
+) -> Outcome:
+    """Ask the pass, then, of a chain, the search for the rest of the time."""
+    started = time.monotonic()
+    outcome = first(problem, settings)
+    left = settings.timeout - (time.monotonic() - started)
+    chain = _can_search(problem, settings) and is_chain(problem)
+    if outcome.verdict is not Verdict.UNKNOWN or not chain or left <= 0:
+        return outcome
+    found = second(problem, replace(settings, timeout=left))
+    return replace(found, engine_seconds=time.monotonic() - started)
