@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from paramrob.engine import Progress, Settings
+from paramrob.engine import Encoding, Progress
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
 from paramrob.properties import Quantity
-from paramrob.requests.build import Asked, PerturbationLike, build
+from paramrob.requests.build import Asked, Command, PerturbationLike, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
 from paramrob.solve import make_settings, solve
 from paramrob.verdict import Outcome
+
+_QUESTION = ("delta", "perturbation", "domain", "at", "epsilon", "sigma")
+_ENGINE = ("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check")
 
 
 def load(
@@ -75,6 +78,9 @@ def check(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Prove or refute that labels stay, or the property that a threshold names.
@@ -99,6 +105,10 @@ def check(
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of the formula that a solver gets: ``direct``, a variable per parameter, or
+            ``aggregated``, a slack per neuron; the solver's own by default.
+        presolve: whether the bound engine bounds the formula's variables beforehand.
+        cross_check: a second solver, which has to agree; both get half of the time.
         progress: called now and then with a quantity's name and the ends of its bracket.
 
     Returns:
@@ -107,7 +117,8 @@ def check(
         whose verdict is the worst. What had to be assumed stands in ``notes``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -121,18 +132,7 @@ def check(
     >>> outcome.verdict, sorted(outcome.witness.labels)
     (<Verdict.NOT_ROBUST: 'not_robust'>, [0, 1])
     """
-    asked = Asked(
-        "check",
-        delta=delta,
-        perturbation=perturbation,
-        leave_out=tuple(leave_out),
-        domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-    )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer("check", None, locals())
 
 
 def estimate(
@@ -152,6 +152,9 @@ def estimate(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
@@ -174,6 +177,9 @@ def estimate(
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of a solver's formula.
+        presolve: whether its variables are bounded beforehand.
+        cross_check: a second solver, whose bracket has to meet the first one's.
         progress: a callback.
 
     Returns:
@@ -181,7 +187,8 @@ def estimate(
         ``sigma_below`` with one output, ``sigma`` with several. Its ``verdict`` is ``None``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -193,24 +200,16 @@ def estimate(
     >>> bracket.lower <= 1.5 <= bracket.upper, bracket.width <= 1e-6
     (True, True)
     """
-    asked = Asked(
-        "estimate",
-        quantity,
-        delta=delta,
-        perturbation=perturbation,
-        leave_out=tuple(leave_out),
-        domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-    )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer("estimate", quantity, locals())
 
 
-def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
-    request = build(asked, model)
-    outcome = solve(request, settings)
+def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
+    """Answer a question from the arguments of the function that asks it, by name."""
+    options = {name: given[name] for name in _QUESTION}
+    asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
+    settings = make_settings(**{name: given[name] for name in _ENGINE})
+    request = build(asked, _model(given["model"], given["output"], given["level"]))
+    outcome = solve(request, replace(settings, progress=given["progress"]))
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
