@@ -20,8 +20,8 @@ from paramrob.problem import Problem, check_labels
 from paramrob.properties import Quantity
 from paramrob.replay import refutes, replay
 from paramrob.solvers.base import Answer, Solver
+from paramrob.solvers.keep import solver_for
 from paramrob.solvers.maximize import maximize
-from paramrob.solvers.registry import make_solver
 from paramrob.verdict import (
     Approximation,
     Bracket,
@@ -54,7 +54,7 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
     started = time.monotonic()
     if problem.property is None:
         raise InputError("no property to decide; give one or estimate a quantity")
-    with make_solver(settings.solver) as solver:
+    with solver_for(settings.solver) as solver:
         outcome = _decide(problem, settings, solver, started + settings.timeout)
     return replace(outcome, engine_seconds=time.monotonic() - started)
 
@@ -81,7 +81,7 @@ def estimate(
     """
     started = time.monotonic()
     deadline = started + settings.timeout
-    with make_solver(settings.solver) as solver:
+    with solver_for(settings.solver) as solver:
         if quantity == "delta":
             outcome = largest_delta(
                 problem,
