@@ -43,6 +43,7 @@ def largest_delta(problem: Problem, settings: Settings, seconds: float, decide: 
 
     Returns:
         A bracket ``delta`` with the witness that refutes its upper end; why it is no narrower.
+        Whose decisions they were is left to the caller.
 
     Raises:
         InputError: there is no property.
@@ -124,10 +125,4 @@ class _Search:
         """Return the bracket, rounded outward."""
         top = math.inf if self.upper is None else float_above(self.upper)
         bracket = Bracket(float_below(self.lower), top, self.witness)
-        return Outcome(
-            None,
-            reason,
-            {"delta": bracket},
-            solver=self.settings.solver,
-            exact_encoding=self.exact,
-        )
+        return Outcome(None, reason, {"delta": bracket}, exact_encoding=self.exact)

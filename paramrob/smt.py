@@ -83,12 +83,13 @@ def estimate(
     deadline = started + settings.timeout
     with solver_for(settings.solver) as solver:
         if quantity == "delta":
-            outcome = largest_delta(
+            found = largest_delta(
                 problem,
                 settings,
                 settings.timeout,
                 lambda p, seconds: _decide(p, settings, solver, time.monotonic() + seconds),
             )
+            outcome = replace(found, solver=settings.solver)
         elif quantity in ("epsilon", "sigma"):
             outcome = _maxima(problem, quantity, settings, solver, deadline, known)
         else:

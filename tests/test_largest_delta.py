@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from paramrob.engine import Settings
+from paramrob.engine import Settings, estimate
 from paramrob.errors import InputError
 from paramrob.largest_delta import ASIDE, SHARE, Decide, largest_delta
 from paramrob.problem import Problem
@@ -59,7 +59,6 @@ def test_it_closes_in_on_the_critical_value(critical: Fraction) -> None:
     assert bracket.width <= 1e-3
     assert bracket.witness is WITNESS
     assert found.reason is None
-    assert found.solver == "z3"
 
 
 @hypothesis_settings(derandomize=True, database=None, deadline=None)
@@ -126,6 +125,14 @@ def test_interrupts_leave_what_was_found() -> None:
     found = largest_delta(LABELS, QUICK, 60, swallowed)
     assert found.reason is not None
     assert INTERRUPTED in found.reason
+
+
+@pytest.mark.parametrize(("asked", "answered"), [("auto", "bounds"), ("z3", "z3")])
+def test_the_outcome_names_the_engine(asked: str, answered: str) -> None:
+    outcome = estimate(LABELS, "delta", Settings(asked, tolerance=1e-2, timeout=300))
+    assert outcome.solver == answered
+    assert outcome.brackets["delta"].lower <= 0.5 <= outcome.brackets["delta"].upper
+    assert outcome.brackets["delta"].width <= 1e-2
 
 
 def test_it_needs_a_property() -> None:

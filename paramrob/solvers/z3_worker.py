@@ -6,6 +6,9 @@ exclude the values are added: tangents and chords of the curves (:mod:`paramrob.
 and tangent planes of the products (Cimatti et al., Incremental linearization, TACAS 2017). All
 cuts are consequences of the formula, so ``unsat`` is proved, and ``sat`` is said only where the
 formula itself holds at the values found.
+
+The simplex method's rationals grow with the length of the coefficients. A formula is therefore
+tried with short ones first, and a variable in every sum for what they miss.
 """
 
 from __future__ import annotations
@@ -186,10 +189,7 @@ class _Refinement:
         return 2 * result - 1
 
     def _sum(self, k: int, node: Node) -> Any:
-        """Return the sum, exactly or with short coefficients and a variable for what they miss.
-
-        The simplex method's rationals grow with the length of the coefficients.
-        """
+        """Return the sum, exactly or with short coefficients and a variable for what they miss."""
         exact = z3.Sum([self._terms[i] for i in node[1]])
         if self._slip is None or not self._ranges:
             return exact
