@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paramrob.engine import Progress, Settings
+from paramrob.engine import Encoding, Progress
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
 from paramrob.properties import Quantity
-from paramrob.requests.build import Asked, PerturbationLike, build
+from paramrob.requests.build import Asked, Command, PerturbationLike, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
 from paramrob.requests.views import Fixes
 from paramrob.solve import make_settings, solve
@@ -20,6 +20,9 @@ from paramrob.verdict import Outcome
 
 if TYPE_CHECKING:
     from paramrob.plots.maps import Heatmap, Kind
+
+_QUESTION = ("delta", "perturbation", "domain", "at", "epsilon", "sigma")
+_ENGINE = ("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check")
 
 
 def load(
@@ -84,6 +87,9 @@ def check(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Prove or refute that labels stay, or the property that a threshold names.
@@ -109,6 +115,10 @@ def check(
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of the formula that a solver gets: ``direct``, a variable per parameter, or
+            ``aggregated``, a slack per neuron; the solver's own by default.
+        presolve: whether the bound engine bounds the formula's variables beforehand.
+        cross_check: a second solver, which has to agree; both get half of the time.
         progress: called now and then with a quantity's name and the ends of its bracket.
 
     Returns:
@@ -117,7 +127,8 @@ def check(
         whose verdict is the worst. What had to be assumed stands in ``notes``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -131,18 +142,7 @@ def check(
     >>> outcome.verdict, sorted(outcome.witness.labels)
     (<Verdict.NOT_ROBUST: 'not_robust'>, [0, 1])
     """
-    asked = Asked(
-        "check",
-        delta=delta,
-        perturbation=perturbation,
-        leave_out=tuple(leave_out),
-        domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-    )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
+    return _answer("check", None, locals())
 
 
 def estimate(
@@ -163,6 +163,9 @@ def estimate(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
@@ -186,6 +189,9 @@ def estimate(
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of a solver's formula.
+        presolve: whether its variables are bounded beforehand.
+        cross_check: a second solver, whose bracket has to meet the first one's.
         progress: a callback.
 
     Returns:
@@ -193,7 +199,8 @@ def estimate(
         ``sigma_below`` with one output, ``sigma`` with several. Its ``verdict`` is ``None``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -205,19 +212,7 @@ def estimate(
     >>> bracket.lower <= 1.5 <= bracket.upper, bracket.width <= 1e-6
     (True, True)
     """
-    asked = Asked(
-        "estimate",
-        quantity,
-        delta=delta,
-        perturbation=perturbation,
-        leave_out=tuple(leave_out),
-        domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-    )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
+    return _answer("estimate", quantity, locals())
 
 
 def heatmap(
@@ -303,9 +298,14 @@ def heatmap(
     return compute(build(asked, _model(model, output, level, False)), wanted)
 
 
-def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
-    request = build(asked, model)
-    outcome = solve(request, settings)
+def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
+    """Answer a question from the arguments of the function that asks it, by name."""
+    options = {name: given[name] for name in _QUESTION}
+    asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
+    settings = make_settings(**{name: given[name] for name in _ENGINE})
+    subject = _model(given["model"], given["output"], given["level"], given["fold_batch_norm"])
+    request = build(asked, subject)
+    outcome = solve(request, replace(settings, progress=given["progress"]))
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 

@@ -147,6 +147,10 @@ def heatmap(model: str, **options: Any) -> int:
 def export(model: str, **options: Any) -> int:
     """Write what contradicts a property of MODEL as a formula.
 
+    SMT-LIB, and the aggregated encoding in every format, compare the score before a final
+    sigmoid where that removes the sigmoid; the direct formula for dReal and in LaTeX is the
+    paper's, sigmoid and all. The comments at its head say which.
+
     \b
     paramrob export model.pt --delta 0.01 -o q.smt2
     paramrob export model.pt --delta 0.01 --epsilon 0.05 --format dreal -o q.smt2
