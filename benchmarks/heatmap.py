@@ -96,10 +96,13 @@ def main() -> None:
 
 
 def _setting(repeat: int) -> str:
+    command = f"`paramrob heatmap MODEL --delta {DELTA} -o FILE.png`"
+    libraries = f"torch {version('torch')}, matplotlib {version('matplotlib')}"
+    machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs"
     return (
-        f"`paramrob heatmap MODEL --delta {DELTA} -o FILE.png`, paramrob {paramrob.__version__}, "
-        f"torch {version('torch')}, matplotlib {version('matplotlib')}, Python "
-        f"{platform.python_version()}, {platform.machine()}; median of {repeat}."
+        f"{command}, paramrob {paramrob.__version__}, {libraries}, {machine}; median of {repeat}. "
+        f"Load average {os.getloadavg()[0]:.1f} at the start: wall seconds grow with what else "
+        "runs, CPU seconds hardly do."
     )
 
 

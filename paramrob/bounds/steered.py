@@ -26,6 +26,7 @@ from paramrob.bounds.chain import Affine, Chain
 from paramrob.bounds.class_change import ClassChange
 from paramrob.bounds.linear import BoundPass, Boxes, Chord, Forms, trusted
 from paramrob.bounds.rounding import UNIT, Magnitudes
+from paramrob.errors import SoundnessError
 from paramrob.models.network import Array, Dense, Elementwise, Node
 from paramrob.problem import Problem
 
@@ -177,12 +178,18 @@ class SteeredPass(BoundPass):
         magnitudes: charges of its layers.
         radii: from :func:`inner_radii`.
         chosen: the vectors; every batch of boxes must have as many.
+
+    Raises:
+        SoundnessError: a vector outside the box of parameters.
     """
 
     def __init__(
         self, chain: Chain, magnitudes: Magnitudes, radii: Sequence[Radii], chosen: Vectors
     ) -> None:
         super().__init__(chain, magnitudes)
+        inside = all(bool((t.abs() <= 1).all()) for t in (*chosen.theta, *chosen.signs))
+        if not inside:
+            raise SoundnessError("a parameter vector outside its box; shares lie in [-1, 1]")
         self._radii = radii
         self._chosen = chosen
 

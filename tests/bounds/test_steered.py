@@ -22,6 +22,7 @@ from paramrob.bounds.steered import (
     steer,
     vectors,
 )
+from paramrob.errors import SoundnessError
 from paramrob.models.network import Dense, Input, Network, Node, Parameter
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
@@ -228,6 +229,16 @@ def test_the_change_of_classes_is_attained() -> None:
         assert witness.change is not None
         assert float(lower[i]) <= witness.change.upper + 1e-8
         assert float(lower[i]) >= witness.change.lower - 1e-8
+
+
+def test_a_vector_outside_the_box_is_refused() -> None:
+    subject = problem(random_network(np.random.default_rng(5), [2, 1]), unit_box(2))
+    chain = build_chain(subject)
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    for share in (1.5, float("nan")):
+        theta = [torch.full((1, 1), share, dtype=torch.float64)]
+        with pytest.raises(SoundnessError, match="outside its box"):
+            steered(subject, chain, vectors(chain, inner_radii(subject, chain), x, theta))
 
 
 def test_nan_proves_nothing() -> None:
