@@ -35,6 +35,7 @@ from paramrob.several import (
     reference_label,
     whole,
 )
+from paramrob.solvers.keep import kept_solvers
 from paramrob.verdict import Bracket, Outcome, Verdict
 
 __all__ = [
@@ -133,7 +134,7 @@ def solve(
     if settings.method is not None and any(isinstance(p.domain, Box) for p in request.problems):
         raise InputError("--method chooses among bounds at points: give points with --at")
     try:
-        with _interrupts() as stopped:
+        with _interrupts() as stopped, kept_solvers():
             return _Run(request, settings, stopped, table, on_points).answer()
     finally:
         if table is not None:

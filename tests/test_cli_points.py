@@ -148,7 +148,7 @@ def test_an_input_radius_with_delta_0_is_ordinary_robustness(folder: Path) -> No
     several = check("--input-radius", "0.01", "--json", "-")
     assert json.loads(several.stdout)["domain"]["radius"] == 0.01
     words = " ".join(check("--input-radius", "0.01").stdout.split())
-    assert "within 0.01 at each of 6 points" in words
+    assert "for every input within 0.01 of each of 6 points" in words
 
 
 def test_methods_and_memory_reach_the_engine(folder: Path) -> None:
