@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from paramrob import __version__
@@ -39,6 +39,7 @@ _OTHER = {
     "points": "other points",
     "arithmetic": "another arithmetic",
 }
+_SPELLED_OUT = ("reference", "uncertain", "domain", "output", "property")
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,10 @@ def _question(request: Request) -> dict[str, str]:
     first = request.problems[0]
     networks = (_network(first.reference), _network(first.uncertain.network))
     parameters = first.uncertain.network.parameters
+    # Whatever else a problem says may matter: better one question too many than a wrong answer.
+    others = [
+        (f.name, repr(getattr(first, f.name))) for f in fields(first) if f.name not in _SPELLED_OUT
+    ]
     intervals = [request.perturbation.interval(parameters[name]) for name in sorted(parameters)]
     return {
         "version": __version__,
@@ -225,7 +230,7 @@ def _question(request: Request) -> dict[str, str]:
         "radius": str(asked.radius()),
         "property": f"{asked.quantity} {claim.name} {claim.epsilon} {claim.sigma}",
         "points": (request.points_digest or "")[:32],
-        "arithmetic": "real",
+        "arithmetic": _short(*others) if others else "real",
     }
 
 
