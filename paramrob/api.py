@@ -8,9 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paramrob.engine import Encoding, Progress
+from paramrob.engine import Encoding, Method, Progress
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
+from paramrob.point_table import PointTable
 from paramrob.properties import Quantity
 from paramrob.requests.build import Asked, Command, PerturbationLike, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
@@ -21,8 +22,11 @@ from paramrob.verdict import Outcome
 if TYPE_CHECKING:
     from paramrob.plots.maps import Heatmap, Kind
 
-_QUESTION = ("delta", "perturbation", "domain", "at", "epsilon", "sigma")
-_ENGINE = ("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check")
+_QUESTION = ("delta", "perturbation", "domain", "at", "epsilon", "sigma", "input_radius", "limit")
+_ENGINE = (
+    *("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check"),
+    *("method", "memory"),
+)
 
 
 def load(
@@ -91,6 +95,11 @@ def check(
     presolve: bool = True,
     cross_check: str | None = None,
     progress: Progress | None = None,
+    input_radius: Number | None = None,
+    limit: int | None = None,
+    method: Method | None = None,
+    memory: str | int = "1GiB",
+    csv: str | Path | None = None,
 ) -> Outcome:
     """Prove or refute that labels stay, or the property that a threshold names.
 
@@ -120,6 +129,13 @@ def check(
         presolve: whether the bound engine bounds the formula's variables beforehand.
         cross_check: a second solver, which has to agree; both get half of the time.
         progress: called now and then with a quantity's name and the ends of its bracket.
+        input_radius: ask about every input within this distance of a point, coordinate by
+            coordinate; labels and confidences are compared with those at the point itself.
+        limit: only the first so many points.
+        method: of the bounds at points, one of ``paramrob.engine.METHODS``; the cheapest that
+            decides by default.
+        memory: that the bounds at points may use, roughly; bytes, or text such as ``512MiB``.
+        csv: a table of points, one row each; points that have a row are not computed again.
 
     Returns:
         The verdict, brackets and witness; for several points a
@@ -167,6 +183,11 @@ def estimate(
     presolve: bool = True,
     cross_check: str | None = None,
     progress: Progress | None = None,
+    input_radius: Number | None = None,
+    limit: int | None = None,
+    method: Method | None = None,
+    memory: str | int = "1GiB",
+    csv: str | Path | None = None,
 ) -> Outcome:
     """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
 
@@ -193,6 +214,11 @@ def estimate(
         presolve: whether its variables are bounded beforehand.
         cross_check: a second solver, whose bracket has to meet the first one's.
         progress: a callback.
+        input_radius: around each point.
+        limit: only the first so many points.
+        method: of the bounds at points.
+        memory: bytes, or text such as ``512MiB``.
+        csv: a table of points.
 
     Returns:
         The outcome; ``brackets`` holds ``epsilon`` or ``delta``; for sigma ``sigma_above`` and
@@ -305,7 +331,8 @@ def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any
     settings = make_settings(**{name: given[name] for name in _ENGINE})
     subject = _model(given["model"], given["output"], given["level"], given["fold_batch_norm"])
     request = build(asked, subject)
-    outcome = solve(request, replace(settings, progress=given["progress"]))
+    table = None if given["csv"] is None else PointTable(given["csv"], request)
+    outcome = solve(request, replace(settings, progress=given["progress"]), table)
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 

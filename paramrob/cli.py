@@ -78,7 +78,7 @@ def check(model: str, **options: Any) -> int:
     \b
     paramrob check model.pt --delta 0.01
     paramrob check model.pt --delta 0.01 --domain 6.3:20.5,2.0:3.9 --sigma 0.06
-    paramrob check model.onnx --delta 1e-3 --at test.npz --witness w.npz
+    paramrob check model.onnx --delta 1e-3 --at test.npz --csv rows.csv
     """
     return _answer(_asked("check", None, options), model, options)
 
@@ -213,7 +213,7 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     from paramrob.requests.build import Asked
 
     perturbation = ("delta", "perturbation", "leave_out")
-    domain = ("domain", "domain_from", "at")
+    domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     return Asked(command, quantity, **{name: options[name] for name in names})
 
@@ -221,20 +221,23 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from dataclasses import replace
 
+    from paramrob.point_table import PointTable
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
     from paramrob.requests.build import build
     from paramrob.solve import make_settings, solve
 
-    names = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    names = (*engine, "method", "memory")
     settings = make_settings(
         **{name: options[name] for name in names}, presolve=not options["no_presolve"]
     )
-    for name in ("json_file", "html_file", "witness_file"):
+    for name in ("json_file", "html_file", "csv_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
     request = build(asked, _loaded(model, options))
+    table = None if options["csv_file"] is None else PointTable(options["csv_file"], request)
     with ProgressLine(_console(stderr=True)) as line:
-        outcome = solve(request, replace(settings, progress=line))
+        outcome = solve(request, replace(settings, progress=line), table, line.points)
     _write(request, outcome, options)
     return exit_code(outcome, settings.tolerance)
 

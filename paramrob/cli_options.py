@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 # Spelled out here because the modules that define them import numpy, which takes its time.
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
+METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 KINDS = ("epsilon", "flips", "both")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
@@ -54,6 +55,10 @@ _BOX = (
 _DOMAIN = (
     *_BOX,
     click.option("--at", metavar="POINTS", help='"v1,v2,..." or a CSV or .npz file of points.'),
+    click.option(
+        "--input-radius", metavar="R", help="Each input of a point within R of it as well."
+    ),
+    click.option("--limit", type=int, metavar="N", help="Only the first N points."),
 )
 _PROPERTY = (
     click.option("--epsilon", metavar="E", help="The confidence moves by at most E."),
@@ -89,6 +94,19 @@ _ENGINE = (
         "--no-presolve", is_flag=True, help="Do not bound the formula's variables beforehand."
     ),
     click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        metavar="NAME",
+        help=f"Of the bounds at points: {', '.join(METHODS)}.  [default: what decides]",
+    ),
+    click.option(
+        "--memory",
+        metavar="SIZE",
+        default="1GiB",
+        show_default=True,
+        help="That the bounds at points may use, roughly; e.g. 512MiB.",
+    ),
+    click.option(
         "--timeout",
         type=float,
         metavar="SECONDS",
@@ -108,6 +126,9 @@ _ENGINE = (
 )
 _OUTPUT = (
     click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
+    click.option(
+        "--csv", "csv_file", metavar="FILE", help="One row a point; points that have one are done."
+    ),
     click.option("--html", "html_file", metavar="FILE", help="Write the answer as a web page."),
     click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
     click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),

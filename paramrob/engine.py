@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -83,12 +83,103 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings | None = N
     return _checked(problem, settings, lambda given: _estimate(problem, quantity, given))
 
 
+def takes_points(problem: Problem, settings: Settings) -> bool:
+    """Whether :func:`decide_points` is the way for many problems like this one."""
+    if settings.solver not in ("auto", "bounds") or settings.cross_check is not None:
+        return False
+    from paramrob.bounds import route
+
+    return route.suits_pass(problem, settings)
+
+
+def decide_points(problems: Sequence[Problem], settings: Settings) -> Iterator[tuple[int, Outcome]]:
+    """Decide a property at many points, in batches; what stays open, one by one.
+
+    Args:
+        problems: at points or around them, alike but for these; :func:`takes_points` holds.
+        settings: their ``timeout`` is for all of them.
+
+    Yields:
+        A problem's place among ``problems`` and its outcome, in the order in which they are
+        found. Problems that the time did not suffice for are left out.
+
+    Raises:
+        BackendError: a layer that the bound pass does not know.
+    """
+    from paramrob.bounds import route
+
+    started = time.monotonic()
+    left_open: list[tuple[int, Outcome]] = []
+    for place, outcome in route.stream_points(problems, settings):
+        if outcome.verdict is Verdict.UNKNOWN:
+            left_open.append((place, outcome))
+        else:
+            yield place, outcome
+    left = settings.timeout - (time.monotonic() - started)
+    if left_open and left > 0:
+        yield from _left_open(problems, left_open, replace(settings, timeout=left))
+    else:
+        yield from left_open
+
+
+def _left_open(
+    problems: Sequence[Problem], first: list[tuple[int, Outcome]], settings: Settings
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield what the rest of the pass, then the searches one by one, say of these points."""
+    from paramrob.bounds import route
+
+    started = time.monotonic()
+    still: list[tuple[int, Outcome]] = []
+    batches = route.finish_points([problems[place] for place, _ in first], settings)
+    finished = (outcome for batch in batches for outcome in batch)
+    for place, outcome in first:
+        found = next(finished, None)
+        if found is None or found.verdict is Verdict.UNKNOWN:
+            still.append((place, _later(outcome, 0.0 if found is None else found.engine_seconds)))
+        else:
+            yield place, _later(found, outcome.engine_seconds)
+    for done, (place, outcome) in enumerate(still):
+        left = settings.timeout - (time.monotonic() - started)
+        share = replace(settings, timeout=left / (len(still) - done))
+        yield place, outcome if left <= 0 else _searched(problems[place], outcome, share)
+
+
+def _later(outcome: Outcome, seconds: float) -> Outcome:
+    return replace(outcome, engine_seconds=outcome.engine_seconds + seconds)
+
+
+def reference_labels(problems: Sequence[Problem], settings: Settings) -> list[int | None]:
+    """Return the reference's labels at points, ``None`` where only exact execution tells them."""
+    from paramrob.bounds import route
+
+    if settings.solver not in ("auto", "bounds"):
+        return [None] * len(problems)
+    try:
+        return route.reference_labels(problems, settings)
+    except BackendError:
+        return [None] * len(problems)
+
+
+def _searched(problem: Problem, first: Outcome, settings: Settings) -> Outcome:
+    """Return what comes of a point that the pass left open, within the time of the settings."""
+    from paramrob.bounds import route
+
+    started = time.monotonic()
+    second = _second_solver(problem, settings)
+    fresh = replace(first, engine_seconds=0.0)
+    outcome = route.search(problem, fresh, _first_share(settings, second))
+    outcome = _by_second(problem, outcome, settings, second, started)
+    return _later(outcome, first.engine_seconds)
+
+
 def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], Outcome]) -> Outcome:
     """Solve once, or twice and compare."""
     other = settings.cross_check
     for name in (settings.solver, other or settings.solver):
         if name not in SOLVERS:
             raise BackendError(f"no solver {name!r}; choose from {', '.join(SOLVERS)}")
+    if settings.method not in (None, *METHODS):
+        raise BackendError(f"no method {settings.method!r}; choose from {', '.join(METHODS)}")
     if settings.encoding not in (None, *ENCODINGS):
         raise BackendError(f"no encoding {settings.encoding!r}; choose direct or aggregated")
     if other is None:
@@ -113,6 +204,13 @@ def _decide(problem: Problem, settings: Settings) -> Outcome:
     started = time.monotonic()
     second = _second_solver(problem, settings)
     outcome = route.decide(problem, _first_share(settings, second))
+    return _by_second(problem, outcome, settings, second, started)
+
+
+def _by_second(
+    problem: Problem, outcome: Outcome, settings: Settings, second: str | None, started: float
+) -> Outcome:
+    """Ask the second solver about what the bound engine left open."""
     if second is None or outcome.verdict is not Verdict.UNKNOWN:
         return outcome
     from paramrob import smt
@@ -153,7 +251,7 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
 
 def _second_solver(problem: Problem, settings: Settings) -> str | None:
     """Return what ``auto`` turns to where the bound engine leaves something open."""
-    if isinstance(problem.domain, Ball):
+    if isinstance(problem.domain, Ball) or settings.method is not None:
         return None
     if settings.solver != "auto" or problem.uncertain.network.parameter_count > WORTH_A_FORMULA:
         return None

@@ -135,6 +135,8 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
     report |= _answer_json(model, outcome, witness_file)
     if isinstance(outcome, PointsOutcome):
         report["points"] = _points_json(request, outcome)
+        if outcome.shares:
+            report["shares"] = outcome.shares
         if outcome.accuracy is not None:
             report["accuracy"] = dict(vars(outcome.accuracy))
     boundary = boundary_sentence(request, outcome)
@@ -183,7 +185,9 @@ def _domains_json(request: Request) -> dict[str, Any]:
         return _domain_json(request.problems[0].domain)
     at = request.asked.at
     source = str(at) if isinstance(at, str) or hasattr(at, "__fspath__") else None
-    return {"kind": "points", "count": len(request.problems), "source": source}
+    found = {"kind": "points", "count": len(request.problems), "source": source}
+    radius = request.asked.radius()
+    return found if radius is None else found | {"radius": float(radius)}
 
 
 def _property_json(request: Request) -> dict[str, Any]:
@@ -208,6 +212,7 @@ def _answer_json(model: Model, outcome: Outcome, witness_file: str | None) -> di
         "semantics": "real",
         "exact_encoding": outcome.exact_encoding,
         "solver": outcome.solver,
+        "method": outcome.method,
         "engine_seconds": outcome.engine_seconds,
     }
 
@@ -218,6 +223,10 @@ def _points_json(request: Request, outcome: PointsOutcome) -> list[dict[str, Any
         entry: dict[str, Any] = {"index": i, "domain": _domain_json(problem.domain)}
         if request.classes is not None:
             entry["y"] = request.classes[i]
+        if outcome.labels:
+            entry["label"] = outcome.labels[i]
+        if request.classes is not None and outcome.labels:
+            entry["correct"] = outcome.labels[i] == request.classes[i]
         entry["property"] = _property_json(request)
         entries.append(entry | _answer_json(request.model, part, None))
     return entries

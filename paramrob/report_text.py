@@ -218,6 +218,11 @@ def _points(
             ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
             text += f"; between {ends} under the worst parameters for each point"
         rows.append(("accuracy", Text(text)))
+    shares = outcome.shares
+    if shares and accuracy is not None and accuracy.certified is not None:
+        text = f"{percent(accuracy.certified)} correctly labelled and proved"
+        text += f"; {percent(shares['not_robust'])} of all refuted with a witness"
+        rows.append(("certified", Text(f"{text}, {percent(shares['unknown'])} open")))
     odd = [(i, o) for i, o in enumerate(outcome.points) if o.verdict is not Verdict.ROBUST]
     shown = odd if verbose else odd[:_SHOWN_POINTS]
     for i, part in shown:

@@ -9,68 +9,52 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import replace
 from types import FrameType
 
 from paramrob import engine
+from paramrob.cheap_brackets import CHEAP_SECONDS, check_agreement, implied, with_brackets
+from paramrob.clock import Clock
 from paramrob.domain import Box
-from paramrob.engine import Encoding, Settings
-from paramrob.errors import BackendError, InputError, SoundnessError
-from paramrob.problem import Problem, check_labels
+from paramrob.engine import METHODS, Encoding, Method, Settings
+from paramrob.errors import BackendError, InputError
+from paramrob.point_table import PointTable, Row
+from paramrob.problem import Problem
 from paramrob.properties import Quantity
 from paramrob.requests.build import Request
+from paramrob.requests.sizes import parse_memory
+from paramrob.several import (
+    Accuracy,
+    Keeper,
+    OnPoints,
+    PointsOutcome,
+    Tally,
+    has_labels,
+    reference_label,
+    whole,
+)
 from paramrob.solvers.keep import kept_solvers
 from paramrob.verdict import Bracket, Outcome, Verdict
 
-CHEAP_SECONDS = 2.0
-"""How long ``check`` may go on for brackets that nobody asked for."""
+__all__ = [
+    "CHEAP_SECONDS",
+    "Accuracy",
+    "PointsOutcome",
+    "check_agreement",
+    "make_settings",
+    "reference_label",
+    "solve",
+    "unbounded",
+]
 
 _STOPPED = "stopped by an interrupt; run it again, or ask about fewer points"
 _TIME_UP = "the time was used up before this could be answered; raise --timeout"
-_BY_BOUNDS = "brackets that were not asked for are the bound engine's"
-_RANK = {Verdict.NOT_ROBUST: 2, Verdict.UNKNOWN: 1, Verdict.ROBUST: 0}
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of points, for points whose true class is known.
-
-    ``reference`` is the share that the reference labels correctly. The share that is still
-    correct under the worst parameters, chosen anew for each point, lies between ``certified``
-    (correct and proved) and ``at_most`` (correct and not refuted); both are ``None`` where the
-    question was not about labels.
-    """
-
-    reference: float
-    certified: float | None = None
-    at_most: float | None = None
-
-
-@dataclass(frozen=True)
-class PointsOutcome(Outcome):
-    """The answer about several points: the worst verdict, and brackets of the worst point.
-
-    ``points`` holds one outcome a point, ``witness`` is that of the first refuted one.
-    """
-
-    points: tuple[Outcome, ...] = ()
-    accuracy: Accuracy | None = None
-
-
-@dataclass
-class _Clock:
-    """Engine wall time: what is left of a budget, as seen from now."""
-
-    budget: float
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def left(self) -> float:
-        return self.budget - (time.perf_counter() - self.started)
+HANDFUL = 5
+"""Points up to which ``check`` looks for brackets that nobody asked for."""
+KEPT = 8
+"""Of the memory, what the counterexamples of all points may hold."""
 
 
 def make_settings(
@@ -81,6 +65,8 @@ def make_settings(
     encoding: Encoding | None = None,
     presolve: bool = True,
     cross_check: str | None = None,
+    method: Method | None = None,
+    memory: str | int = "1GiB",
 ) -> Settings:
     """Return engine settings.
 
@@ -92,6 +78,9 @@ def make_settings(
         encoding: of the formula, ``direct`` or ``aggregated``; the solver's own by default.
         presolve: whether the bound engine bounds the formula's variables beforehand.
         cross_check: a second solver that has to agree.
+        method: of the bounds at points, one of ``paramrob.engine.METHODS``; the cheapest that
+            decides by default.
+        memory: that the bounds at points may use, roughly: bytes, or text such as ``512MiB``.
 
     Raises:
         InputError: a value out of range, or a device that is not there.
@@ -101,6 +90,10 @@ def make_settings(
             raise InputError(f"{what} {value!r}: give a finite number above 0")
     if device not in ("cpu", "cuda"):
         raise InputError(f"no device {device!r}; choose cpu or cuda")
+    if method not in (None, *METHODS):
+        raise InputError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+    if method is not None and solver not in ("auto", "bounds"):
+        raise InputError("--method chooses among the bound engine's; leave --solver out")
     if device == "cuda":
         import torch
 
@@ -114,57 +107,161 @@ def make_settings(
         encoding=encoding,
         presolve=presolve,
         cross_check=cross_check,
+        method=method,
+        memory=parse_memory(memory),
     )
 
 
-def solve(request: Request, settings: Settings) -> Outcome:
+def solve(
+    request: Request,
+    settings: Settings,
+    table: PointTable | None = None,
+    on_points: OnPoints | None = None,
+) -> Outcome:
     """Answer a request; a :class:`PointsOutcome` for several points.
 
+    Args:
+        request: what is asked.
+        settings: how to solve.
+        table: rows of points that need no new answer; those of new answers are added to it.
+        on_points: called after each point with how far the whole has come.
+
     Raises:
+        InputError: settings that do not fit the request.
         BackendError: the solver asked for cannot be used.
         SoundnessError: two results contradict each other.
     """
-    clock = _Clock(settings.timeout)
-    with _interrupts() as stopped, kept_solvers():
-        outcomes = [
-            _main(request, problem, _share(settings, clock, len(request.problems) - i), stopped)
-            for i, problem in enumerate(request.problems)
-        ]
+    if settings.method is not None and any(isinstance(p.domain, Box) for p in request.problems):
+        raise InputError("--method chooses among bounds at points: give points with --at")
+    try:
+        with _interrupts() as stopped, kept_solvers():
+            return _Run(request, settings, stopped, table, on_points).answer()
+    finally:
+        if table is not None:
+            table.close()
+
+
+class _Run:
+    """One request on its way to its answer."""
+
+    def __init__(
+        self,
+        request: Request,
+        settings: Settings,
+        stopped: Callable[[], bool],
+        table: PointTable | None,
+        on_points: OnPoints | None,
+    ) -> None:
+        self.request, self.stopped = request, stopped
+        self.table, self.on_points = table, on_points
+        self.clock = Clock(settings.timeout)
+        self.few = len(request.problems) <= HANDFUL
+        # One line cannot show both a bracket and how many points are done.
+        counted = on_points is not None and not self.few and request.asked.quantity is None
+        self.settings = replace(settings, progress=None) if counted else settings
+        self.known = {} if table is None else dict(table.rows)
+        self.outcomes = {i: row.outcome for i, row in self.known.items()}
+        self.labels: list[int | None] | None = None
+
+    def answer(self) -> Outcome:
+        """Return the answer."""
+        request, count = self.request, len(self.request.problems)
+        interrupted = False
+        try:
+            if request.classes is not None or self.table is not None:
+                self.labels = self._all_labels()
+            self._points()
+        except KeyboardInterrupt:
+            # The engine had not started its own watch yet, or a second interrupt came.
+            interrupted = True
+        reason = _STOPPED if interrupted or self.stopped() else _TIME_UP
+        notes = self._notes()
+        found = [self.outcomes.get(i) or _open(request, reason) for i in range(count)]
         if request.asked.command == "check":
-            extra = _Clock(min(CHEAP_SECONDS, clock.left))
-            for i, problem in enumerate(request.problems):
-                share = _share(settings, extra, len(outcomes) - i)
-                outcomes[i] = _with_brackets(problem, outcomes[i], share, stopped)
-    return _whole(request, outcomes) if request.several else outcomes[0]
+            found = self._with_brackets(found)
+        if not request.several:
+            return replace(found[0], notes=(*found[0].notes, *notes))
+        outcome = whole(request, found, self.labels)
+        return replace(outcome, notes=(*outcome.notes, *notes))
 
+    def _all_labels(self) -> list[int | None]:
+        """Return the reference's label at every point: exact execution is the last resort."""
+        problems = self.request.problems
+        labels = {i: row.label for i, row in self.known.items()}
+        todo = [i for i in range(len(problems)) if i not in labels]
+        if todo and has_labels(problems[0]):
+            told = engine.reference_labels([problems[i] for i in todo], self.settings)
+            for i, label in zip(todo, told, strict=True):
+                labels[i] = reference_label(problems[i]) if label is None else label
+        return [labels.get(i) for i in range(len(problems))]
 
-def accuracy_of(request: Request, outcomes: list[Outcome]) -> Accuracy | None:
-    """Return the accuracy on points whose classes are known, from exactly computed labels."""
-    if request.classes is None:
-        return None
-    correct = [
-        reference_label(problem) == true
-        for problem, true in zip(request.problems, request.classes, strict=True)
-    ]
-    count = len(correct)
-    property_ = request.problems[0].property
-    if property_ is None or property_.name != "labels":
-        return Accuracy(sum(correct) / count)
-    pairs = list(zip(correct, outcomes, strict=True))
-    proved = sum(right and o.verdict is Verdict.ROBUST for right, o in pairs)
-    standing = sum(right and o.verdict is not Verdict.NOT_ROBUST for right, o in pairs)
-    return Accuracy(sum(correct) / count, proved / count, standing / count)
+    def _points(self) -> None:
+        """Answer every point that has no row, and keep what is found."""
+        tally = Tally(len(self.request.problems))
+        for outcome in self.outcomes.values():
+            tally = tally.plus(outcome)
+        keeper = Keeper(self.settings.memory // KEPT)
+        for i, outcome in self._stream():
+            self.outcomes[i] = keeper.kept(outcome)
+            # What an engine says when it is stopped is no answer for a table.
+            if self.stopped():
+                return
+            tally = tally.plus(outcome)
+            if self.on_points is not None and self.request.several:
+                self.on_points(tally)
+            if self.table is not None:
+                label = None if self.labels is None else self.labels[i]
+                self.table.add(i, Row(outcome, label))
 
+    def _stream(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield places and outcomes of points without a row, for as long as there is time."""
+        request, settings, clock = self.request, self.settings, self.clock
+        todo = [i for i in range(len(request.problems)) if i not in self.known]
+        problems = [request.problems[i] for i in todo]
+        at_once = request.asked.quantity is None and len(todo) > 1
+        if at_once and engine.takes_points(problems[0], settings):
+            left = replace(settings, timeout=clock.left)
+            yield from ((todo[at], o) for at, o in engine.decide_points(problems, left))
+            return
+        for at, problem in enumerate(problems):
+            if self.stopped() or clock.left <= 0:
+                return
+            yield todo[at], _one(request, problem, _share(settings, clock, len(todo) - at))
 
-def reference_label(problem: Problem) -> int | None:
-    """Return the reference's exact label at a point (``None`` where a tie cannot be told)."""
-    from paramrob.replay import replay
+    def _with_brackets(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Add what a verdict implies, and of a handful of points the brackets that are cheap."""
+        problems = self.request.problems
+        if not self.few:
+            found = [implied(p, o) for p, o in zip(problems, outcomes, strict=True)]
+            for problem, outcome in zip(problems, found, strict=True):
+                check_agreement(problem, outcome)
+            return found
+        extra = Clock(min(CHEAP_SECONDS, self.clock.left))
+        found = []
+        for at, (problem, outcome) in enumerate(zip(problems, outcomes, strict=True)):
+            share = _share(self.settings, extra, len(problems) - at)
+            found.append(with_brackets(problem, outcome, share, self.stopped))
+        return found
 
-    if isinstance(problem.domain, Box):
-        return None
-    centre = {name: p.value for name, p in problem.uncertain.network.parameters.items()}
-    witness = replay(problem, problem.domain.centre(), centre)
-    return witness.labels[0]
+    def _notes(self) -> list[str]:
+        """Say what came from the table, and what it still lacks."""
+        if self.table is None:
+            return []
+        path, count = self.table.path, len(self.request.problems)
+        notes = []
+        if self.known:
+            notes.append(f"{len(self.known)} of {count} points were taken from {path}")
+        if any(row.outcome.verdict is Verdict.NOT_ROBUST for row in self.known.values()):
+            notes.append(
+                "a table keeps no counterexamples; ask about one of its refuted points alone for "
+                "the witness"
+            )
+        if any(row.outcome.verdict is Verdict.UNKNOWN for row in self.known.values()):
+            notes.append(f"to ask again about points that are open, delete their rows in {path}")
+        if len(self.table.rows) < count:
+            left = count - len(self.table.rows)
+            notes.append(f"{left} of {count} points have no row yet; run this again to go on")
+        return notes
 
 
 def unbounded(request: Request, quantity: Quantity) -> dict[str, Bracket]:
@@ -196,27 +293,16 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _share(settings: Settings, clock: _Clock, problems_left: int) -> Settings:
+def _share(settings: Settings, clock: Clock, problems_left: int) -> Settings:
     """Return the settings with an equal share of what is left; what one saves, others get."""
     return replace(settings, timeout=clock.left / problems_left)
 
 
-def _main(
-    request: Request, problem: Problem, settings: Settings, stopped: Callable[[], bool]
-) -> Outcome:
+def _one(request: Request, problem: Problem, settings: Settings) -> Outcome:
     quantity = request.asked.quantity
-    if stopped():
-        return _open(request, _STOPPED)
-    if settings.timeout <= 0:
-        return _open(request, _TIME_UP)
-    started = time.perf_counter()
-    try:
-        if quantity is None:
-            return engine.decide(problem, settings)
-        return engine.estimate(problem, quantity, settings)
-    except KeyboardInterrupt:
-        # The engine had not started its own watch yet, or a second interrupt came.
-        return replace(_open(request, _STOPPED), engine_seconds=time.perf_counter() - started)
+    if quantity is None:
+        return engine.decide(problem, settings)
+    return engine.estimate(problem, quantity, settings)
 
 
 def _open(request: Request, reason: str) -> Outcome:
@@ -224,126 +310,3 @@ def _open(request: Request, reason: str) -> Outcome:
     if quantity is None:
         return Outcome(Verdict.UNKNOWN, reason)
     return Outcome(None, reason, unbounded(request, quantity))
-
-
-def _with_brackets(
-    problem: Problem, outcome: Outcome, settings: Settings, stopped: Callable[[], bool]
-) -> Outcome:
-    """Add the brackets of epsilon and sigma where they are cheap, and hold them to the verdict."""
-    clock = _Clock(settings.timeout)
-    outcome = _implied(problem, outcome)
-    # Formulas are decided one threshold at a time: no bracket of theirs is cheap.
-    cheap = replace(settings, solver="bounds", cross_check=None)
-    missing = _missing(problem, outcome)
-    if missing and settings.solver not in ("auto", "bounds"):
-        outcome = replace(outcome, notes=(*outcome.notes, _BY_BOUNDS))
-    for quantity in missing:
-        if stopped() or clock.left <= 0:
-            break
-        try:
-            extra = engine.estimate(problem, quantity, replace(cheap, timeout=clock.left))
-        except KeyboardInterrupt:
-            break
-        found = {k: b for k, b in extra.brackets.items() if math.isfinite(b.upper)}
-        outcome = replace(
-            outcome,
-            brackets={**found, **outcome.brackets},
-            engine_seconds=outcome.engine_seconds + extra.engine_seconds,
-        )
-    check_agreement(problem, outcome)
-    return outcome
-
-
-def _has_labels(problem: Problem) -> bool:
-    try:
-        check_labels(problem.reference, problem.output)
-    except InputError:
-        return False
-    return True
-
-
-def _missing(problem: Problem, outcome: Outcome) -> list[Quantity]:
-    missing: list[Quantity] = []
-    if "epsilon" not in outcome.brackets:
-        missing.append("epsilon")
-    if _has_labels(problem) and not any(k.startswith("sigma") for k in outcome.brackets):
-        # Whoever asks about labels wants this one first.
-        missing.insert(0, "sigma")
-    return missing
-
-
-def _implied(problem: Problem, outcome: Outcome) -> Outcome:
-    """Add ``sigma = 0``, which proved labels mean: there is no input whose label flips."""
-    is_labels = problem.property is not None and problem.property.name == "labels"
-    if not is_labels or outcome.verdict is not Verdict.ROBUST:
-        return outcome
-    names = ["sigma"] if problem.reference.output_size > 1 else ["sigma_above", "sigma_below"]
-    zero = dict.fromkeys(names, Bracket(0.0, 0.0))
-    return replace(outcome, brackets={**zero, **outcome.brackets})
-
-
-def check_agreement(problem: Problem, outcome: Outcome) -> None:
-    """Refuse a verdict and brackets that cannot both be true.
-
-    Raises:
-        SoundnessError: they contradict each other.
-    """
-    asked = problem.property
-    if asked is None or outcome.verdict not in (Verdict.ROBUST, Verdict.NOT_ROBUST):
-        return
-    if asked.name == "confidence":
-        names, threshold = ["epsilon"], asked.epsilon
-    else:
-        names = [k for k in outcome.brackets if k.startswith("sigma")]
-        threshold = asked.sigma or Fraction(0)
-    found = [outcome.brackets[k] for k in names if k in outcome.brackets]
-    if not found or threshold is None:
-        return
-    above = any(b.lower > threshold for b in found)
-    # A flip exactly at sigma refutes the margin, a change of exactly epsilon does not refute.
-    reached = any(
-        b.upper > threshold or (b.upper == threshold and asked.name != "confidence") for b in found
-    )
-    robust = outcome.verdict is Verdict.ROBUST
-    if (robust and above) or (not robust and not reached):
-        ends = "; ".join(f"[{b.lower!r}, {b.upper!r}]" for b in found)
-        raise SoundnessError(
-            f"the verdict {outcome.verdict.value} on {asked.name} contradicts the bracket {ends}; "
-            "this is a defect of paramrob: please report it with the model"
-        )
-
-
-def _whole(request: Request, outcomes: list[Outcome]) -> PointsOutcome:
-    verdicts = [o.verdict for o in outcomes if o.verdict is not None]
-    worst = max(verdicts, key=lambda v: _RANK[v]) if verdicts else None
-    open_points = [o for o in outcomes if o.reason is not None]
-    reason = None
-    if open_points:
-        reason = f"{len(open_points)} of {len(outcomes)} points are open: {open_points[0].reason}"
-    return PointsOutcome(
-        verdict=worst,
-        reason=reason,
-        brackets=_worst_brackets(outcomes),
-        witness=next((o.witness for o in outcomes if o.witness is not None), None),
-        solver=outcomes[0].solver,
-        engine_seconds=sum(o.engine_seconds for o in outcomes),
-        exact_encoding=all(o.exact_encoding for o in outcomes),
-        notes=tuple(dict.fromkeys(note for o in outcomes for note in o.notes)),
-        points=tuple(outcomes),
-        accuracy=accuracy_of(request, outcomes),
-    )
-
-
-def _worst_brackets(outcomes: list[Outcome]) -> dict[str, Bracket]:
-    """Return brackets of the supremum over the points (for delta: of the infimum)."""
-    shared = set.intersection(*(set(o.brackets) for o in outcomes))
-    worst: dict[str, Bracket] = {}
-    for name in sorted(shared):
-        brackets = [o.brackets[name] for o in outcomes]
-        if name == "delta":
-            end = min(brackets, key=lambda b: b.upper)
-            worst[name] = Bracket(min(b.lower for b in brackets), end.upper, end.witness)
-        else:
-            end = max(brackets, key=lambda b: b.lower)
-            worst[name] = Bracket(end.lower, max(b.upper for b in brackets), end.witness)
-    return worst

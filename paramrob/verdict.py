@@ -108,7 +108,8 @@ class Outcome:
 
     ``verdict`` is ``None`` for an estimation. ``brackets`` may hold ``epsilon``, ``sigma_above``,
     ``sigma_below``, ``sigma`` and ``delta``. ``reason`` says why something is open and what to
-    do about it. ``exact_encoding`` is false where shared parameters were relaxed.
+    do about it. ``exact_encoding`` is false where shared parameters were relaxed. ``method`` is
+    what decided within the solver, where it has several ways.
     """
 
     verdict: Verdict | None = None
@@ -119,6 +120,7 @@ class Outcome:
     engine_seconds: float = 0.0
     exact_encoding: bool = True
     notes: tuple[str, ...] = ()
+    method: str | None = None
 
 
 def verdict_from(status: Status, approximation: Approximation, witness: Witness | None) -> Verdict:

@@ -63,15 +63,15 @@ def measured(output: OutputInfo) -> str:
 
 def where(request: Request) -> str:
     """Return for which inputs the question is asked."""
+    radius = request.asked.radius()
+    near = "" if radius is None else f"within {decimal_text(radius)} of "
     if request.several:
         count = len(request.problems)
-        if isinstance(request.problems[0].domain, Ball):
-            return "around this input" if count == 1 else f"around each of {count} points"
-        return "at this input" if count == 1 else f"at each of {count} points"
-    is_box = isinstance(request.problems[0].domain, Box)
-    if isinstance(request.problems[0].domain, Ball):
-        return "for every input around this one"
-    return "for every input of the box" if is_box else "at this input"
+        points = "this input" if count == 1 else f"each of {count} points"
+        return f"for every input {near}{points}" if near else f"at {points}"
+    if isinstance(request.problems[0].domain, Box):
+        return "for every input of the box"
+    return f"for every input {near}this one" if near else "at this input"
 
 
 def perturbation_words(request: Request) -> str:

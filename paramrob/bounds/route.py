@@ -8,8 +8,9 @@ time. What the pass leaves open at a point of a chain goes to the search.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from paramrob.bounds import decision
 from paramrob.domain import Ball, Box
@@ -20,6 +21,11 @@ from paramrob.problem import Problem
 from paramrob.properties import Quantity
 from paramrob.verdict import Bracket, Outcome, Verdict
 
+if TYPE_CHECKING:
+    from paramrob.bounds.graph.points import PointsPass
+
+FINISHED_AT_ONCE = 16
+"""Points that go through optimised slopes and branch and bound at a time."""
 SMALL = 1000
 """Parameters up to which the search alone is as fast."""
 
@@ -57,7 +63,23 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
     if not suits_pass(problem, settings):
         _check_box(problem)
         return decision.decide(problem, settings)
-    return _with_search(problem, settings, lambda p, s: decide_points([p], s)[0], decision.decide)
+    return search(problem, decide_points([problem], settings)[0], settings)
+
+
+def search(problem: Problem, first: Outcome, settings: Settings) -> Outcome:
+    """Ask the search, where it knows the problem, about what the pass left open.
+
+    Args:
+        problem: at a point.
+        first: what the pass says; its time has been spent of the settings' ``timeout``.
+        settings: as the pass had them.
+    """
+    left = settings.timeout - first.engine_seconds
+    chain = _can_search(problem, settings) and is_chain(problem)
+    if first.verdict is not Verdict.UNKNOWN or not chain or left <= 0:
+        return first
+    found = decision.decide(problem, replace(settings, timeout=left))
+    return replace(found, engine_seconds=first.engine_seconds + found.engine_seconds)
 
 
 def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcome:
@@ -90,11 +112,66 @@ def decide_points(problems: Sequence[Problem], settings: Settings) -> list[Outco
     """
     from paramrob.bounds.graph import points
 
-    if problems[0].property is None:
+    return points.decide_points(problems, *_opened(problems[0], settings))
+
+
+def stream_points(problems: Sequence[Problem], settings: Settings) -> Iterator[tuple[int, Outcome]]:
+    """Yield each problem's place and outcome of :func:`decide_points`, as they are found.
+
+    Problems that the time did not suffice for are left out; what takes longest is left to
+    :func:`finish_points`.
+    """
+    from paramrob.bounds.graph import points
+
+    place = 0
+    pass_, deadline = _opened(problems[0], settings)
+    pass_.quick()
+    for batch in points.stream(problems, pass_, deadline, first=points.FIRST_BATCH):
+        for outcome in batch:
+            if outcome.reason != points.TIME_UP:
+                yield place, outcome
+            place += 1
+
+
+def finish_points(problems: Sequence[Problem], settings: Settings) -> Iterator[list[Outcome]]:
+    """Yield what the rest of the pass says of problems that :func:`stream_points` left open.
+
+    They come in order, some at a time; all have a like share of the time.
+    """
+    from paramrob.bounds.graph import points
+
+    if settings.method is not None:
+        return
+    pass_, deadline = _opened(problems[0], settings)
+    at_once = min(FINISHED_AT_ONCE, pass_.batch)
+    for start in range(0, len(problems), at_once):
+        part = problems[start : start + at_once]
+        now = time.monotonic()
+        share = (deadline - now) * len(part) / (len(problems) - start)
+        if share <= 0:
+            return
+        yield points.finish_points(part, pass_, now + share)
+
+
+def _opened(problem: Problem, settings: Settings) -> tuple[PointsPass, float]:
+    """Return the pass for problems like this one, and when it has to end."""
+    from paramrob.bounds.graph import points
+
+    if problem.property is None:
         raise InputError("no property to decide; give one or estimate a quantity")
     deadline = time.monotonic() + settings.timeout
-    pass_ = points.PointsPass(problems[0], settings.device, settings.memory, settings.method)
-    return points.decide_points(problems, pass_, deadline)
+    return points.PointsPass(problem, settings.device, settings.memory, settings.method), deadline
+
+
+def reference_labels(problems: Sequence[Problem], settings: Settings) -> list[int | None]:
+    """Return the reference's labels at points, ``None`` where bounds of its results do not tell.
+
+    Raises:
+        BackendError: a layer that the pass does not know.
+    """
+    from paramrob.bounds.graph import labels
+
+    return labels.reference_labels(problems, settings.device, settings.memory)
 
 
 def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Outcome]:
@@ -143,20 +220,3 @@ def _check_box(problem: Problem) -> None:
             "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "
             "ReLU, sigmoid or tanh; ask about points with --at (and --input-radius) instead"
         )
-
-
-def _with_search(
-    problem: Problem,
-    settings: Settings,
-    first: Callable[[Problem, Settings], Outcome],
-    second: Callable[[Problem, Settings], Outcome],
-) -> Outcome:
-    """Ask the pass, then, of a chain, the search for the rest of the time."""
-    started = time.monotonic()
-    outcome = first(problem, settings)
-    left = settings.timeout - (time.monotonic() - started)
-    chain = _can_search(problem, settings) and is_chain(problem)
-    if outcome.verdict is not Verdict.UNKNOWN or not chain or left <= 0:
-        return outcome
-    found = second(problem, replace(settings, timeout=left))
-    return replace(found, engine_seconds=time.monotonic() - started)

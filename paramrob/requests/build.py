@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from paramrob.domain import Domain
+import numpy as np
+
+from paramrob.domain import Ball, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model
@@ -35,8 +38,8 @@ class Asked:
     """What the options say; contradictions among them are refused before any file is read.
 
     Raises:
-        InputError: two perturbations or none, points together with a domain, or a property
-            that its threshold contradicts.
+        InputError: two perturbations or none, points together with a domain, a radius or a limit
+            without points, or a property that its threshold contradicts.
     """
 
     command: Command = "check"
@@ -50,6 +53,8 @@ class Asked:
     epsilon: Number | None = None
     sigma: Number | None = None
     property_name: str | None = None
+    input_radius: Number | None = None
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "epsilon", "sigma", "delta"):
@@ -59,6 +64,7 @@ class Asked:
             raise InputError("--at asks about points, --domain about a box; give one of them")
         if self.domain is not None and self.domain_from is not None:
             raise InputError("--domain and --domain-from both name the box; give one of them")
+        self._check_points()
         if self.quantity in ("epsilon", "sigma") and self._names_a_property():
             raise InputError(
                 f"estimate {self.quantity} takes no --epsilon, --sigma or --property: the value "
@@ -69,6 +75,15 @@ class Asked:
 
     def _names_a_property(self) -> bool:
         return any(v is not None for v in (self.epsilon, self.sigma, self.property_name))
+
+    def _check_points(self) -> None:
+        self.radius()
+        if self.at is None and self.input_radius is not None:
+            raise InputError("--input-radius goes with points: give --at, or a box with --domain")
+        if self.at is None and self.limit is not None:
+            raise InputError("--limit N takes the first N points: give them with --at")
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise InputError(f"--limit {self.limit!r}: give a whole number of points, 1 or more")
 
     def _check_perturbation(self) -> None:
         if self.delta is not None and self.perturbation is not None:
@@ -92,6 +107,15 @@ class Asked:
         sigma = None if self.sigma is None else parse_decimal(self.sigma, "--sigma")
         return property_from(self.property_name, epsilon, sigma)
 
+    def radius(self) -> Fraction | None:
+        """Return the input radius as the decimal that was written."""
+        if self.input_radius is None:
+            return None
+        radius = parse_decimal(self.input_radius, "--input-radius")
+        if radius < 0:
+            raise InputError("--input-radius is negative; it is a distance: give 0 or more")
+        return radius
+
     def exact_delta(self) -> Fraction | None:
         """Return ``delta`` as the decimal that was written."""
         if self.delta is None:
@@ -107,7 +131,8 @@ class Request:
     """A question with everything filled in: one problem, or one for each point.
 
     ``classes`` are the true classes of the points, where the file has them. ``assumptions``
-    are the sentences about what nobody said.
+    are the sentences about what nobody said. ``points_digest`` is that of all points and
+    classes that were given, also of those beyond a limit.
     """
 
     asked: Asked
@@ -115,6 +140,7 @@ class Request:
     problems: tuple[Problem, ...]
     classes: tuple[int, ...] | None
     assumptions: tuple[str, ...]
+    points_digest: str | None = None
 
     @property
     def perturbation(self) -> Perturbation:
@@ -132,34 +158,57 @@ class Request:
         return self.model.network.output_size == 1
 
 
+@dataclass(frozen=True)
+class _Where:
+    """The domains of the problems, and what is known of them."""
+
+    domains: Sequence[Domain]
+    classes: tuple[int, ...] | None = None
+    assumed: str | None = None
+    digest: str | None = None
+
+
 def build(asked: Asked, model: Model) -> Request:
     """Return the problems that answer a question about a model.
 
     Raises:
         InputError: whatever does not fit, with what to do instead.
     """
-    domains, classes, assumed = _domains(asked, model)
+    where = _where(asked, model)
     uncertain = UncertainNetwork(model.network, _perturbation(asked, model))
     property_ = asked.property() if asked.quantity in (None, "delta") else None
     if asked.quantity == "sigma":
         check_labels(model.network, model.output)
     problems = tuple(
-        Problem(model.network, uncertain, domain, model.output, property_) for domain in domains
+        Problem(model.network, uncertain, domain, model.output, property_)
+        for domain in where.domains
     )
-    assumptions = (*model.assumptions, *([assumed] if assumed else []))
-    return Request(asked, model, problems, classes, assumptions)
+    assumptions = (*model.assumptions, *([where.assumed] if where.assumed else []))
+    return Request(asked, model, problems, where.classes, assumptions, where.digest)
 
 
-def _domains(asked: Asked, model: Model) -> tuple[list[Domain], tuple[int, ...] | None, str | None]:
+def _where(asked: Asked, model: Model) -> _Where:
     if asked.at is not None:
         points, classes = parse_points(asked.at, model)
-        return [*points], None if classes is None else tuple(classes), None
+        digest = _digest(points, classes)
+        points = points[: asked.limit]
+        radius = asked.radius()
+        domains = points if radius is None else [Ball(point.x, radius) for point in points]
+        known = None if classes is None else tuple(classes[: asked.limit])
+        return _Where(domains, known, digest=digest)
     if asked.domain is not None:
-        return [parse_domain(asked.domain, model)], None, None
+        return _Where([parse_domain(asked.domain, model)])
     if asked.domain_from is not None:
-        return [bounding_box(asked.domain_from, model)], None, None
+        return _Where([bounding_box(asked.domain_from, model)])
     box, said = assumed_box(model)
-    return [box], None, said
+    return _Where([box], assumed=said)
+
+
+def _digest(points: Sequence[Point], classes: Sequence[int] | None) -> str:
+    found = hashlib.sha256(repr(classes).encode())
+    for point in points:
+        found.update(np.array(point.x).tobytes())
+    return found.hexdigest()
 
 
 def _perturbation(asked: Asked, model: Model) -> Perturbation:

@@ -7,8 +7,8 @@ whose reference is taken at its centre.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack, Found
+from paramrob.bounds.graph.batches import in_batches
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
+from paramrob.bounds.graph.labels import level_at, told
 from paramrob.bounds.graph.program import link_of, lower
 from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.specification import (
@@ -28,10 +30,11 @@ from paramrob.bounds.graph.specification import (
     side_of,
     stay_of,
 )
+from paramrob.bounds.graph.spot import Spot
 from paramrob.bounds.rounding import check_arithmetic
 from paramrob.domain import Box
 from paramrob.engine import Method
-from paramrob.errors import BackendError, ReplayError
+from paramrob.errors import ReplayError
 from paramrob.models.network import Array
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
@@ -49,9 +52,13 @@ from paramrob.verdict import (
 METHODS: tuple[Method, ...] = ("crown-ibp", "crown", "alpha")
 """In the order of their cost."""
 ALPHA_STEPS = 20
+SEARCH, SPLIT = "search", "branch and bound"
+"""What an outcome names as its method, beside those of the bounds."""
+FIRST_BATCH = 16
+"""Points that go first where answers are wanted as they come."""
 OPEN = "the bounds and the search left this point open; raise --timeout, or ask for a smaller box"
 TIME_UP = "the time was used up; raise --timeout"
-HALF = Fraction(1, 2)
+NO_MEMORY = "this point needs more memory than there is; raise --memory, or use a smaller network"
 NEAR = 1e-9
 """How near to a flip a candidate has to come in floating point to be replayed."""
 MEMORY = 1 << 30
@@ -60,28 +67,6 @@ SPLIT_SHARE = 0.5
 """Of the time left, what branch and bound gets before others are asked."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Where one problem asks: the box of inputs, and the input that the reference sees."""
-
-    low: Array
-    high: Array
-    centre: Array
-
-    @classmethod
-    def of(cls, problem: Problem) -> Spot:
-        """Return the spot of a problem at a point or around one.
-
-        Raises:
-            BackendError: the domain is a box, where the reference is not known.
-        """
-        domain = problem.domain
-        if isinstance(domain, Box):
-            raise BackendError("this engine answers at points; give --at, or another --solver")
-        low, high = domain.outer()
-        return cls(low, high, domain.centre())
 
 
 class PointsPass:
@@ -116,6 +101,20 @@ class PointsPass:
         self.reference = GraphPass(still, self.budget)
         self.attack = Attack(uncertain, last_node(problem), device)
         self.link, self.exact = program.link, program.exact
+
+    def quick(self) -> None:
+        """Leave out what takes longest: optimised slopes and branch and bound."""
+        self.splits = False
+        if len(self.methods) > 1:
+            self.methods = tuple(m for m in self.methods if m != "alpha")
+
+    def shrink(self) -> bool:
+        """Halve what a backward pass may hold; false where it holds one row at a time already."""
+        if self.budget <= self.uncertain.widest:
+            return False
+        self.budget //= 2
+        self.uncertain.budget = self.reference.budget = self.budget
+        return True
 
     @property
     def batch(self) -> int:
@@ -166,27 +165,54 @@ def decide_points(problems: Sequence[Problem], pass_: PointsPass, deadline: floa
         pass_: made for them.
         deadline: of :func:`time.monotonic`.
     """
-    outcomes: list[Outcome] = []
-    size = pass_.batch
-    for start in range(0, len(problems), size):
-        chunk = problems[start : start + size]
+    return [o for part in stream(problems, pass_, deadline) for o in part]
+
+
+def stream(
+    problems: Sequence[Problem], pass_: PointsPass, deadline: float, first: int | None = None
+) -> Iterator[list[Outcome]]:
+    """Yield what :func:`decide_points` returns, in order, batch by batch.
+
+    With ``pass_.quick()`` what takes longest is left to :func:`finish_points`.
+
+    Args:
+        problems: as there.
+        pass_: as there.
+        deadline: as there.
+        first: points of the first batch; each is at most twice as large as the one before.
+    """
+
+    def decide(chunk: Sequence[Problem]) -> list[Outcome]:
         if time.monotonic() > deadline:
-            outcomes += [_open(pass_, TIME_UP) for _ in chunk]
-            continue
-        outcomes += _Chunk(chunk, pass_, deadline).decide()
-    return outcomes
+            return [_open(pass_, TIME_UP) for _ in chunk]
+        return _Chunk(chunk, pass_, deadline).decide()
+
+    return in_batches(problems, pass_, decide, lambda: _open(pass_, NO_MEMORY), first)
+
+
+def finish_points(problems: Sequence[Problem], pass_: PointsPass, deadline: float) -> list[Outcome]:
+    """Ask what takes longest, and that alone, about problems that :func:`stream` left open."""
+
+    def finish(chunk: Sequence[Problem]) -> list[Outcome]:
+        return _Chunk(chunk, pass_, deadline).finish()
+
+    batches = in_batches(problems, pass_, finish, lambda: _open(pass_, NO_MEMORY))
+    return [outcome for batch in batches for outcome in batch]
 
 
 def estimate_points(
     problems: Sequence[Problem], pass_: PointsPass, deadline: float
 ) -> list[Outcome]:
     """Bracket epsilon at each point."""
-    outcomes: list[Outcome] = []
-    size = pass_.batch
-    for start in range(0, len(problems), size):
-        chunk = _Chunk(problems[start : start + size], pass_, deadline)
-        outcomes += chunk.epsilon()
-    return outcomes
+
+    def estimate(chunk: Sequence[Problem]) -> list[Outcome]:
+        return _Chunk(chunk, pass_, deadline).epsilon()
+
+    def nothing() -> Outcome:
+        return Outcome(None, NO_MEMORY, {"epsilon": Bracket(0.0, float("inf"))})
+
+    batches = in_batches(problems, pass_, estimate, nothing)
+    return [outcome for batch in batches for outcome in batch]
 
 
 def _open(pass_: PointsPass, reason: str) -> Outcome:
@@ -221,7 +247,7 @@ class _Chunk:
             part = spec.part(index)
             least, slack = self.pass_.proved(part, self.low[index], self.high[index], method)
             for i in index[slack >= 0].tolist():
-                self._prove(i)
+                self._prove(i, method)
             left = slack < 0
             # A search is worth its time once, where the cheapest bounds do not decide.
             if number == 0 and bool(left.any()):
@@ -231,6 +257,22 @@ class _Chunk:
             )
         if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
             self._split(index, spec.part(index))
+        return self._found(reason)
+
+    def finish(self) -> list[Outcome]:
+        """Return what optimised slopes, then branch and bound, say of what was left open."""
+        spec, index = self._specification()
+        if index.numel():
+            given = (spec.part(index), self.low[index], self.high[index])
+            _, slack = self.pass_.proved(*given, "alpha")
+            for i in index[slack >= 0].tolist():
+                self._prove(i, "alpha")
+            index = index[slack < 0]
+        if index.numel() and isinstance(spec, Lead) and time.monotonic() < self.deadline:
+            self._split(index, spec.part(index))
+        return self._found(OPEN)
+
+    def _found(self, reason: str) -> list[Outcome]:
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         found = [o or _open(self.pass_, reason) for o in self.outcomes]
         return [replace(o, engine_seconds=share) for o in found]
@@ -281,28 +323,16 @@ class _Chunk:
         if outputs > 1:
             spec: Specification = lead_of(known, outputs)
         else:
-            spec = side_of(known, level_of(output.level or HALF, self.pass_.link))
+            spec = side_of(known, level_of(level_at(output), self.pass_.link))
         return spec, torch.tensor(
             [i for i in every.tolist() if self.outcomes[i] is None], dtype=torch.long
         )
 
     def _labels(self) -> list[int | None]:
         """Return the reference's labels, exactly where the enclosure does not tell."""
-        low, high = self.reference.low, self.reference.high
-        if low.shape[1] == 1:
-            output = self.problems[0].output
-            level = level_of(output.level or HALF, self.pass_.link)
-            one, zero = (low > level.upper).squeeze(1), (high <= level.lower).squeeze(1)
-            quick = [
-                1 if a else 0 if b else -1 for a, b in zip(one.tolist(), zero.tolist(), strict=True)
-            ]
-        else:
-            best = low.argmax(1)
-            rest = high.scatter(1, best.unsqueeze(1), -float("inf")).amax(1)
-            clear = low.gather(1, best.unsqueeze(1)).squeeze(1) > rest
-            quick = torch.where(clear, best, -1).tolist()
+        quick = told(self.reference, self.pass_.link, self.problems[0].output)
         return [
-            label if label >= 0 else self._centre(problem).labels[0]
+            self._centre(problem).labels[0] if label is None else label
             for label, problem in zip(quick, self.problems, strict=True)
         ]
 
@@ -328,12 +358,12 @@ class _Chunk:
         splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
         proved = splitter.run(least, end)
         for i in index[proved].tolist():
-            self._prove(i)
+            self._prove(i, SPLIT)
 
-    def _prove(self, i: int) -> None:
+    def _prove(self, i: int, method: str | None = None) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
         verdict = verdict_from(Status.UNSAT, kind, None)
-        self.outcomes[i] = Outcome(verdict, exact_encoding=self.pass_.exact)
+        self.outcomes[i] = Outcome(verdict, exact_encoding=self.pass_.exact, method=method)
 
     def _refute(self, index: Tensor, spec: Specification, least: Tensor) -> None:
         """Search for counterexamples and keep those that survive exact replay."""
@@ -346,7 +376,9 @@ class _Chunk:
                 continue
             kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
             verdict = verdict_from(Status.SAT, kind, witness)
-            self.outcomes[i] = Outcome(verdict, witness=witness, exact_encoding=self.pass_.exact)
+            self.outcomes[i] = Outcome(
+                verdict, witness=witness, exact_encoding=self.pass_.exact, method=SEARCH
+            )
 
     def _search(self, index: Tensor, spec: Specification, least: Tensor | None) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
