@@ -19,7 +19,7 @@ from paramrob.errors import BackendError
 from paramrob.layers import Link, stages
 from paramrob.models.network import Activation, Array, Dense, Elementwise, Network, Node
 from paramrob.perturbation import ParameterInterval, Perturbation
-from paramrob.problem import Problem
+from paramrob.problem import Problem, UncertainNetwork
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,27 @@ def build_chain(problem: Problem, device: str = "cpu") -> Chain:
             layers.append(_affine(problem, stage.node, twin.node, device))
     activations = tuple(s.activation for s in ours if s.activation is not None)
     sources = tuple(None if s.node is None else s.node.name for s in theirs)
-    uncertain = problem.uncertain
-    shared = any(
-        uncertain.network.is_shared(name)
-        and uncertain.perturbation.interval(parameter).radius().any()
-        for name, parameter in uncertain.network.parameters.items()
+    exact = slack_is_exact(problem.uncertain)
+    return Chain(tuple(layers), activations, sources, link, exact)
+
+
+def slack_is_exact(uncertain: UncertainNetwork) -> bool:
+    """Whether slacks stand for the parameters without loss.
+
+    They do not where a parameter is used twice, nor where a divisor moves: its reciprocal's
+    interval lies lopsided around the trained value.
+    """
+    network, box = uncertain.network, uncertain.perturbation
+    divisors = {
+        node.op.parameter
+        for node in network.nodes
+        if isinstance(node.op, Elementwise) and node.op.kind == "div"
+    }
+    return not any(
+        (network.is_shared(name) or name in divisors)
+        and bool(box.interval(parameter).radius().any())
+        for name, parameter in network.parameters.items()
     )
-    return Chain(tuple(layers), activations, sources, link, not shared)
 
 
 def _identity_layer(input_size: int, layers: list[Affine], device: str) -> Affine:

@@ -47,7 +47,7 @@ def assert_close(found: Any, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize(
-    ("groups", "stride", "padding", "dilation"), product([1, 2], [1, 2], [0, 2], [1, 2])
+    ("groups", "stride", "padding", "dilation"), list(product([1, 2], [1, 2], [0, 2], [1, 2]))
 )
 def test_convolutions(axes: int, groups: int, stride: int, padding: int, dilation: int) -> None:
     size, kernel = (9, 8)[:axes], (3, 2)[:axes]
@@ -89,7 +89,9 @@ def test_batch_normalisation(shape: Shape) -> None:
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize(("stride", "padding", "include"), product([1, 2], [0, 1], [True, False]))
+@pytest.mark.parametrize(
+    ("stride", "padding", "include"), list(product([1, 2], [0, 1], [True, False]))
+)
 def test_average_pools(stride: int, padding: int, include: bool) -> None:
     x = RNG.normal(size=(2, 3, 7, 6))
     expected = f.avg_pool2d(torch.from_numpy(x), (3, 2), stride, padding, False, include)
@@ -98,7 +100,7 @@ def test_average_pools(stride: int, padding: int, include: bool) -> None:
     assert_close(apply(op, (3, 7, 6), tuple(expected.shape[1:]), x), expected)
 
 
-@pytest.mark.parametrize(("stride", "padding", "dilation"), product([1, 2], [0, 1], [1, 2]))
+@pytest.mark.parametrize(("stride", "padding", "dilation"), list(product([1, 2], [0, 1], [1, 2])))
 def test_maximum_pools(stride: int, padding: int, dilation: int) -> None:
     x = RNG.normal(size=(2, 3, 9))
     expected = f.max_pool1d(torch.from_numpy(x), 3, stride, padding, dilation)

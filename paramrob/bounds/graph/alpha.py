@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paramrob.bounds.graph.backward import Rows, pull
 from paramrob.bounds.graph.crown import Analysis
-from paramrob.bounds.graph.lines import Lines, lines, slopes
+from paramrob.bounds.graph.lines import Lines, Prepared, slopes
 from paramrob.models.network import Activation
 
 RATE = 0.1
@@ -24,11 +24,10 @@ DECAY = 0.97
 
 @dataclass
 class Slopes:
-    """Free slopes of one activation, a copy for each row: ``(batch, rows, n)``."""
+    """Free slopes of one activation, a copy for each row: ``(rows, batch, n)``."""
 
     op: Activation
-    low_end: Tensor
-    high_end: Tensor
+    prepared: Prepared
     low: Tensor
     high: Tensor
 
@@ -38,16 +37,19 @@ class Slopes:
         first, second = slopes(op, low, high)
 
         def spread(t: Tensor) -> Tensor:
-            return t.unsqueeze(1).repeat(1, rows, 1).requires_grad_()
+            return t.repeat(rows, 1, 1).requires_grad_()
 
-        return cls(op, low.unsqueeze(1), high.unsqueeze(1), spread(first), spread(second))
+        return cls(op, Prepared(op, low, high), spread(first), spread(second))
 
     def lines(self) -> Lines:
-        """Return the lines of the present slopes."""
-        shape = self.low.shape
-        ends = self.low_end.expand(shape), self.high_end.expand(shape)
-        found: Lines = lines(self.op, *ends, self.low, self.high)
-        return found
+        """Return the lines of the present slopes, ``(batch, rows, n)``."""
+        found = self.prepared.lines(self.low, self.high)
+        return Lines(
+            found.low_slope.transpose(0, 1),
+            found.low.transpose(0, 1),
+            found.high_slope.transpose(0, 1),
+            found.high.transpose(0, 1),
+        )
 
     def clamp(self) -> None:
         """Keep slopes where a useful one lies."""

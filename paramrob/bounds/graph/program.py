@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paramrob.bounds.chain import reciprocal
+from paramrob.bounds.chain import reciprocal, slack_is_exact
 from paramrob.bounds.graph.affine import Affine, AverageMap, ConvMap, DenseMap, DiagonalMap
 from paramrob.errors import BackendError
 from paramrob.layers import Link
@@ -35,6 +35,7 @@ from paramrob.models.network import (
 )
 from paramrob.models.shapes import Indices, pool_windows
 from paramrob.perturbation import ParameterInterval, Perturbation
+from paramrob.problem import UncertainNetwork
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,9 @@ def lower(
         if last in builder.at:
             break
         builder.add(node)
-    shared = any(
-        network.is_shared(name) and perturbation.interval(parameter).radius().any()
-        for name, parameter in network.parameters.items()
-    )
     at = builder.at[last]
-    return Program(tuple(builder.steps[: at + 1]), link, not shared)
+    exact = slack_is_exact(UncertainNetwork(network, perturbation))
+    return Program(tuple(builder.steps[: at + 1]), link, exact)
 
 
 def link_of(network: Network, output: OutputInfo) -> tuple[Link, str]:
