@@ -82,19 +82,28 @@ _INVERSE, LN2_HI, LN2_LO, _TABLE, _CORRECTIONS = _constants()
 
 
 @cache
-def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+def tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the bits of ``2^(j/128)`` and the relative corrections, ``(128,)`` each."""
     bits = torch.tensor(_TABLE, dtype=torch.float64).view(torch.int64)
     return bits.to(device), torch.tensor(_CORRECTIONS, dtype=torch.float64).to(device)
 
 
-def _checked(x: Tensor) -> Tensor:
+def checked(x: Tensor) -> Tensor:
+    """Return ``x`` without its gradient.
+
+    Raises:
+        SoundnessError: it is not float64.
+    """
     if x.dtype != torch.float64:
         raise SoundnessError(f"enclosures are proved for float64 only, got {x.dtype}; convert")
     return x.detach()
 
 
-def _reduce(x: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``q``, ``s * 2**shift`` and the table index for ``x`` (clamped by the caller)."""
+def reduce(x: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``q``, ``s * 2**shift`` and the table index for ``x`` (clamped by the caller).
+
+    ``exp(x) = s (1 + q)``; the docstring of the module has the errors.
+    """
     k = torch.round(x * _INVERSE)
     r = x - k * LN2_HI
     r -= k * LN2_LO
@@ -103,7 +112,7 @@ def _reduce(x: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor]:
     bits -= index
     bits <<= 45
     bits += shift << 52
-    bits += _tables(x.device)[0][index]
+    bits += tables(x.device)[0][index]
     q = r * (1 / 120)
     q += 1 / 24
     q *= r
@@ -118,15 +127,18 @@ def _reduce(x: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _half_exp(x: Tensor) -> Tensor:
     """Return ``exp(x) / 2``: finite and normal for every ``x`` once clamped."""
-    q, scale, _ = _reduce(x.clamp(_SMALLEST, _LARGEST), -1)
+    q, scale, _ = reduce(x.clamp(_SMALLEST, _LARGEST), -1)
     q += 1.0
     q *= scale
     return q
 
 
-def _exp_negative(magnitude: Tensor) -> Tensor:
-    """Return ``exp(-magnitude)`` for ``magnitude >= 0``, as if it were at most 707."""
-    q, scale, _ = _reduce(magnitude.clamp(max=-_SMALLEST).neg_(), 0)
+def exp_negative(magnitude: Tensor) -> Tensor:
+    """Return ``exp(-magnitude)`` for ``magnitude >= 0``, as if it were at most 707.
+
+    Relative error below ``3.1 u``.
+    """
+    q, scale, _ = reduce(magnitude.clamp(max=-_SMALLEST).neg_(), 0)
     q += 1.0
     q *= scale
     return q
@@ -138,7 +150,7 @@ def exp(x: Tensor) -> Tensor:
     Holds for ``-707 <= x`` where the result is finite. Left of -707 the value is that of -707
     (off by less than ``UNDERFLOW``). NaN stays NaN.
     """
-    half = _half_exp(_checked(x))
+    half = _half_exp(checked(x))
     return half.add_(half)
 
 
@@ -147,8 +159,8 @@ def sigmoid(x: Tensor) -> Tensor:
 
     Left of -707 the value is that of -707 (off by less than ``UNDERFLOW``). NaN stays NaN.
     """
-    x = _checked(x)
-    e = _exp_negative(x.abs())
+    x = checked(x)
+    e = exp_negative(x.abs())
     numerator = torch.where(x < 0, e, 1.0)
     e += 1.0
     return numerator.div_(e)
@@ -158,8 +170,8 @@ def _tanh_magnitude(x: Tensor) -> Tensor:
     t = x.abs()
     t += t
     t = t.clamp_(max=-_SMALLEST).neg_()
-    q, scale, index = _reduce(t, 0)
-    q += _tables(x.device)[1][index]
+    q, scale, index = reduce(t, 0)
+    q += tables(x.device)[1][index]
     q *= scale
     scale -= 1.0
     q += scale
@@ -169,7 +181,7 @@ def _tanh_magnitude(x: Tensor) -> Tensor:
 
 def tanh(x: Tensor) -> Tensor:
     """Compute tanh to a relative error below ``TANH_ERROR``, plus ``UNDERFLOW``; odd in x."""
-    x = _checked(x)
+    x = checked(x)
     return torch.copysign(_tanh_magnitude(x), x)
 
 
@@ -181,7 +193,7 @@ def exp_bounds(x: Tensor) -> tuple[Tensor, Tensor]:
         ``lower`` is 0; where exp(x) overflows ``lower`` is the largest float64 and ``upper``
         infinite. NaN gives NaN.
     """
-    x = _checked(x)
+    x = checked(x)
     half = _half_exp(x)
     lower = half * (1 - EXP_ERROR)
     lower += lower
@@ -211,7 +223,7 @@ def tanh_bounds(x: Tensor) -> tuple[Tensor, Tensor]:
         ``(lower, upper)`` of ``x``'s shape in [-1, 1], within 8 ulp of the value (relative to
         it, also near 0 down to magnitudes of ``UNDERFLOW``). NaN gives NaN.
     """
-    x = _checked(x)
+    x = checked(x)
     value = _tanh_magnitude(x)
     low = value * (1 - TANH_ERROR)
     low -= UNDERFLOW
