@@ -71,6 +71,8 @@ def check(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    arithmetic: str = "real",
+    accumulate: str | None = None,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -95,6 +97,9 @@ def check(
         sigma: ask whether labels stay where the trained network is this far from its boundary.
         level: where the label changes.
         output: what the outputs mean; see :func:`load`.
+        arithmetic: what the network runs in: ``real``, ``float32``, ``float16`` or ``bfloat16``
+            (at points). The trained network that it is compared with is in real numbers.
+        accumulate: what its sums are formed in, ``float32`` by default.
         solver: one of ``paramrob.engine.SOLVERS``.
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
@@ -130,6 +135,8 @@ def check(
         at=at,
         epsilon=epsilon,
         sigma=sigma,
+        arithmetic=arithmetic,
+        accumulate=accumulate,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
     return _answer(asked, _model(model, output, level), settings)
@@ -148,6 +155,8 @@ def estimate(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    arithmetic: str = "real",
+    accumulate: str | None = None,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -170,6 +179,8 @@ def estimate(
         sigma: the property's threshold, for the quantity ``delta`` only.
         level: where the label changes.
         output: what the outputs mean.
+        arithmetic: what the network runs in.
+        accumulate: what its sums are formed in.
         solver: which engine.
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
@@ -203,6 +214,8 @@ def estimate(
         at=at,
         epsilon=epsilon,
         sigma=sigma,
+        arithmetic=arithmetic,
+        accumulate=accumulate,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
     return _answer(asked, _model(model, output, level), settings)

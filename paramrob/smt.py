@@ -15,7 +15,7 @@ from paramrob.encoders.terms import Query
 from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError, ReplayError, SoundnessError
 from paramrob.exact import float_above, float_below
-from paramrob.problem import Problem, UncertainNetwork, check_labels
+from paramrob.problem import Problem, UncertainNetwork, check_labels, check_real
 from paramrob.properties import Quantity
 from paramrob.replay import refutes, replay
 from paramrob.solvers.base import Answer, Solver
@@ -103,6 +103,7 @@ class _Formulas:
 
     @classmethod
     def of(cls, problem: Problem, settings: Settings, solver: Solver) -> _Formulas:
+        check_real(problem, f"a formula for {settings.solver}")
         for network in (problem.reference, problem.uncertain.network):
             if network.parameter_count > MOST_TERMS:
                 raise BackendError(

@@ -104,7 +104,9 @@ class Outcome:
 
     ``verdict`` is ``None`` for an estimation. ``brackets`` may hold ``epsilon``, ``sigma_above``,
     ``sigma_below``, ``sigma`` and ``delta``. ``reason`` says why something is open and what to
-    do about it. ``exact_encoding`` is false where shared parameters were relaxed.
+    do about it. ``exact_encoding`` is false where shared parameters were relaxed or rounding was
+    bounded. ``semantics`` names the arithmetic of the uncertain network that the engine reasoned
+    about; the reference is in real numbers.
     """
 
     verdict: Verdict | None = None
@@ -115,6 +117,7 @@ class Outcome:
     engine_seconds: float = 0.0
     exact_encoding: bool = True
     notes: tuple[str, ...] = ()
+    semantics: str = "real"
 
 
 def verdict_from(status: Status, approximation: Approximation, witness: Witness | None) -> Verdict:

@@ -16,7 +16,7 @@ from paramrob.domain import Ball, Box
 from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError
 from paramrob.layers import stages
-from paramrob.problem import Problem
+from paramrob.problem import Problem, check_real
 from paramrob.properties import Quantity
 from paramrob.verdict import Bracket, Outcome, Verdict
 
@@ -25,7 +25,9 @@ SMALL = 1000
 
 
 def is_chain(problem: Problem) -> bool:
-    """Whether the search knows all layers of both networks."""
+    """Whether the search knows all layers of both networks, and their arithmetic."""
+    if problem.arithmetic is not None:
+        return False
     try:
         for network in (problem.reference, problem.uncertain.network):
             stages(network, problem.output)
@@ -74,6 +76,7 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         return estimate_points([problem], settings)[0]
     if quantity == "sigma":
         return _sigma(problem, settings)
+    check_real(problem, "estimate delta")
     raise InputError(f"no quantity {quantity!r}; choose epsilon, sigma or delta")
 
 
@@ -138,6 +141,8 @@ def _can_search(problem: Problem, settings: Settings) -> bool:
 
 
 def _check_box(problem: Problem) -> None:
+    if isinstance(problem.domain, Box):
+        check_real(problem, "the search over boxes of inputs")
     if isinstance(problem.domain, Box) and not is_chain(problem):
         raise BackendError(
             "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "

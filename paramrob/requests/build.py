@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from paramrob.arithmetic import arithmetic_from
 from paramrob.domain import Domain
 from paramrob.errors import InputError
 from paramrob.exact import parse_decimal
@@ -50,6 +51,8 @@ class Asked:
     epsilon: Number | None = None
     sigma: Number | None = None
     property_name: str | None = None
+    arithmetic: str = "real"
+    accumulate: str | None = None
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "epsilon", "sigma", "delta"):
@@ -66,6 +69,7 @@ class Asked:
             )
         self.property()
         self.exact_delta()
+        arithmetic_from(self.arithmetic, self.accumulate)
 
     def _names_a_property(self) -> bool:
         return any(v is not None for v in (self.epsilon, self.sigma, self.property_name))
@@ -143,10 +147,14 @@ def build(asked: Asked, model: Model) -> Request:
     property_ = asked.property() if asked.quantity in (None, "delta") else None
     if asked.quantity == "sigma":
         check_labels(model.network, model.output)
+    arithmetic = arithmetic_from(asked.arithmetic, asked.accumulate)
     problems = tuple(
-        Problem(model.network, uncertain, domain, model.output, property_) for domain in domains
+        Problem(model.network, uncertain, domain, model.output, property_, arithmetic)
+        for domain in domains
     )
     assumptions = (*model.assumptions, *([assumed] if assumed else []))
+    if arithmetic is not None:
+        assumptions = (*assumptions, *arithmetic.assumptions())
     return Request(asked, model, problems, classes, assumptions)
 
 
