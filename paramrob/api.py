@@ -26,6 +26,7 @@ def load(
     level: Number | None = None,
     input_shape: Sequence[int] | None = None,
     trust: bool = False,
+    fold_batch_norm: bool = False,
 ) -> Model:
     """Read a network.
 
@@ -38,6 +39,8 @@ def load(
         level: where the label changes, as an exact decimal.
         input_shape: shape of one input without a batch axis, where the model does not say it.
         trust: load TorchScript, which can run code from its file.
+        fold_batch_norm: fold batch norms into the layers before them, so that the folded
+            parameters are what moves; otherwise those of the model are.
 
     Raises:
         InputError: what is wrong with the file or object, and what to do instead.
@@ -56,6 +59,7 @@ def load(
         level=None if level is None else parse_decimal(level, "level"),
         input_shape=None if input_shape is None else tuple(input_shape),
         trust=trust,
+        fold_batch_norm=fold_batch_norm,
     )
 
 
@@ -73,6 +77,7 @@ def check(
     output: OutputKind | None = None,
     arithmetic: str = "real",
     accumulate: str | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -100,6 +105,7 @@ def check(
         arithmetic: what the network runs in: ``real``, ``float32``, ``float16`` or ``bfloat16``
             (at points). The trained network that it is compared with is in real numbers.
         accumulate: what its sums are formed in, ``float32`` by default.
+        fold_batch_norm: see :func:`load`.
         solver: one of ``paramrob.engine.SOLVERS``.
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
@@ -139,7 +145,7 @@ def check(
         accumulate=accumulate,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
 
 
 def estimate(
@@ -157,6 +163,7 @@ def estimate(
     output: OutputKind | None = None,
     arithmetic: str = "real",
     accumulate: str | None = None,
+    fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
     tolerance: float = 1e-6,
@@ -181,6 +188,7 @@ def estimate(
         output: what the outputs mean.
         arithmetic: what the network runs in.
         accumulate: what its sums are formed in.
+        fold_batch_norm: see :func:`load`.
         solver: which engine.
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
@@ -218,7 +226,7 @@ def estimate(
         accumulate=accumulate,
     )
     settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level), settings)
+    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
 
 
 def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
@@ -227,10 +235,14 @@ def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
-def _model(model: Any, output: OutputKind | None, level: Number | None) -> Model:
+def _model(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
     """Return a model whose outputs mean what the caller says."""
     if not isinstance(model, Model):
-        return load(model, output=output, level=level)
+        return load(model, output=output, level=level, fold_batch_norm=fold)
+    if fold:
+        from paramrob.models.load import folded
+
+        return _model(folded(model), output, level, False)
     said = model.output
     if output is not None and output != said.kind:
         half = Fraction(1, 2) if output in ("probability", "logit") else None

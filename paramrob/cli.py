@@ -207,6 +207,7 @@ def _loaded(model: str, options: dict[str, Any]) -> Model:
         output_kind=options["output_kind"],
         level=None if level is None else parse_decimal(level, "--level"),
         trust=options["trust"],
+        fold_batch_norm=options["fold_batch_norm"],
     )
 
 

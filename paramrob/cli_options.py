@@ -27,6 +27,11 @@ _MODEL = (
     ),
     click.option("--level", metavar="L", help="Where the label changes (a probability's is 0.5)."),
     click.option("--trust", is_flag=True, help="Load TorchScript, which can run code from it."),
+    click.option(
+        "--fold-batch-norm",
+        is_flag=True,
+        help="Fold batch norms into the layers before them; their parameters are what moves.",
+    ),
 )
 _PERTURBATION = (
     click.option("--delta", metavar="D", help="Every parameter within D of its trained value."),

@@ -186,7 +186,7 @@ def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
 def _perturbation_words(request: Request) -> str:
     box = request.perturbation
     network = request.problems[0].uncertain.network
-    every = list(network.parameters.values())
+    every = [p for p in network.parameters.values() if not p.fixed]
     moved = [p for p in every if p.name in box.parameters]
     if request.asked.quantity == "delta":
         return _of_which([p.name for p in moved], len(every), "delta is what is asked")

@@ -103,7 +103,11 @@ def problem_meta(model: Model, problem: Problem) -> Json:
     return {
         "schema": SCHEMA,
         "paramrob": __version__,
-        "model": {"path": model.path, "sha256": model.sha256},
+        "model": {
+            "path": model.path,
+            "sha256": model.sha256,
+            "folded_batch_norm": model.folded,
+        },
         "output": {
             "kind": problem.output.kind,
             "level": _optional_text(problem.output.level),

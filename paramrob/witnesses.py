@@ -70,7 +70,8 @@ def replay_file(path: str, model_path: str | None = None, trust: bool = False) -
         raise InputError(f"{path} names no model file; give it with --model PATH")
     if model_path is None and not Path(source).exists():
         raise InputError(f"{path} is about {source}, which is not there; give --model PATH")
-    model = load(source, trust=trust)
+    fold = isinstance(said, dict) and said.get("folded_batch_norm") is True
+    model = load(source, trust=trust, fold_batch_norm=fold)
     problem = problem_from_meta(meta, model)
     model = replace(model, output=problem.output)
     try:

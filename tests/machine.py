@@ -185,7 +185,9 @@ class Machine:
     def batch_norm(self, op: BatchNorm, h: Array, values: Mapping[str, Array]) -> Array:
         column = (-1,) + (1,) * (h.ndim - 1)
         mean = values[op.mean].reshape(column)
-        root = self.inner(np.sqrt(self.inner(values[op.variance] + self.inner(np.array(op.epsilon)))))
+        root = self.inner(
+            np.sqrt(self.inner(values[op.variance] + self.inner(np.array(op.epsilon))))
+        )
         root = self.inner(1 / root).reshape(column)
         weight = np.ones(1) if op.weight is None else values[op.weight].reshape(column)
         bias = np.zeros(1) if op.bias is None else values[op.bias].reshape(column)
@@ -204,7 +206,7 @@ class Machine:
         flat = np.concatenate([h.reshape(h.shape[0], -1), np.full((h.shape[0], 1), empty)], axis=1)
         seen = flat[:, windows]
         if op.kind == "max":
-            return seen.max(axis=2).reshape(node.shape)
+            return np.asarray(seen.max(axis=2).reshape(node.shape))
         rows = seen.reshape(-1, seen.shape[2])
         total = self.summed(rows, np.ones_like(rows), None).reshape(seen.shape[:2])
         if self.rng.integers(2):

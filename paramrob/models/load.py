@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from paramrob.errors import InputError, ModelError, ParamrobError, UnsafeModelError
 from paramrob.exact import parse_decimal
 from paramrob.models.model import InputInfo, Model, OutputInfo, OutputKind, assumed_output
-from paramrob.models.network import Elementwise, Network
+from paramrob.models.network import BatchNorm, Elementwise, Network
 from paramrob.models.sidecar import Sidecar, find_sidecar, read_sidecar
 from paramrob.problem import check_output
 
@@ -25,6 +25,7 @@ READABLE = (
     "Python also a torch.nn.Module, an ONNX ModelProto or a scikit-learn estimator"
 )
 _PICKLES = (".pkl", ".pickle", ".joblib", ".sav", ".dill")
+_LISTED = 8
 _TORCH = (".pt", ".pth", ".pt2", ".ckpt", ".bin")
 
 
@@ -36,6 +37,7 @@ def load(
     level: Fraction | str | float | None = None,
     input_shape: Sequence[int] | None = None,
     trust: bool = False,
+    fold_batch_norm: bool = False,
 ) -> Model:
     """Read a network and what is known of its inputs and outputs.
 
@@ -50,6 +52,9 @@ def load(
         level: where the label changes, an exact decimal.
         input_shape: of one input, without batch axis.
         trust: load TorchScript, which can run code that stands in its file.
+        fold_batch_norm: fold batch norms into the layers before them (see
+            :func:`paramrob.models.fold.fold_batch_norm`), so that the folded parameters are
+            boxed; otherwise those of the file are.
 
     Raises:
         UnsafeModelError: reading the file would run code from it.
@@ -71,7 +76,30 @@ def load(
             f"the model takes inputs of shape {found.network.input_shape}, input_shape says "
             f"{shape}; leave it out"
         )
+    if fold_batch_norm:
+        found = _folded(found) if silent else folded(found)
     return _with_meaning(found, silent, said, output_kind, level)
+
+
+def folded(model: Model) -> Model:
+    """Return a model with its batch norms folded into the layers before them, and say so.
+
+    Raises:
+        ModelError: a folded number is beyond float64.
+    """
+    result = _folded(model)
+    if result is model:
+        return model
+    stale = set(_about_parameters(model))
+    kept = (text for text in model.assumptions if text not in stale)
+    return replace(result, assumptions=(*kept, *_about_parameters(result)))
+
+
+def _folded(model: Model) -> Model:
+    from paramrob.models.fold import fold_batch_norm
+
+    network = fold_batch_norm(model.network)
+    return model if network is model.network else replace(model, network=network, folded=True)
 
 
 def _checked_shape(shape: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -193,7 +221,7 @@ def _with_meaning(
     output = replace(output, labels=said.checked_labels(network) or output.labels)
     check_output(network, output)
     if silent:
-        assumptions += _about_parameters(network)
+        assumptions += _about_parameters(found)
     return replace(
         found,
         inputs=replace(found.inputs, **given),
@@ -202,19 +230,38 @@ def _with_meaning(
     )
 
 
-def _about_parameters(network: Network) -> list[str]:
+def _about_parameters(model: Model) -> list[str]:
     """Return sentences about parameters that are not what they seem."""
+    network = model.network
     sentences = []
-    shared = [name for name in network.parameters if network.is_shared(name)]
+    movable = [name for name, p in network.parameters.items() if not p.fixed]
+    shared = [name for name in movable if network.is_shared(name)]
     if shared:
         sentences.append(
-            f"parameters used at several places ({', '.join(shared)}) are bounded as if each use "
+            f"parameters used at several places ({_listed(shared)}) are bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
     constants = [n.name for n in network.nodes if isinstance(n.op, Elementwise)]
     if constants:
         sentences.append(
-            f"the constants of layers {', '.join(constants)} are perturbed like weights; leave "
+            f"the constants of layers {_listed(constants)} are perturbed like weights; leave "
             "those layers out of the perturbation to keep them fixed"
         )
+    norms = [n.name for n in network.nodes if isinstance(n.op, BatchNorm)]
+    if model.folded:
+        rest = f"; {_listed(norms)} could not be folded" if norms else ""
+        sentences.append(
+            "batch norms were folded into the layers before them (each number rounded once to "
+            f"float64), and the folded parameters are perturbed{rest}"
+        )
+    elif norms:
+        sentences.append(
+            f"the parameters of batch norms ({_listed(norms)}) are perturbed as they stand in the "
+            "model, before any folding; running statistics are not"
+        )
     return sentences
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -47,7 +47,7 @@ class Model:
     """A network with its meaning and origin.
 
     ``assumptions`` are sentences about what neither the file nor an option said; they are shown
-    with every result.
+    with every result. ``folded`` says that batch norms were folded into the layers before them.
     """
 
     network: Network
@@ -56,6 +56,7 @@ class Model:
     path: str | None = None
     sha256: str | None = None
     assumptions: tuple[str, ...] = field(default=())
+    folded: bool = False
 
 
 def assumed_output(network: Network) -> tuple[OutputInfo, str]:

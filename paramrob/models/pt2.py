@@ -19,7 +19,17 @@ import numpy.typing as npt
 from paramrob.errors import ModelError, UnsafeModelError, UnsupportedOperatorError
 from paramrob.models.network import Network
 from paramrob.models.torch_archive import ZIP_MAGIC, Archive, TorchFile
-from paramrob.models.torch_graph import BATCH, Call, Constant, Dtype, GraphReader
+from paramrob.models.torch_graph import (
+    BATCH,
+    UNUSED,
+    Call,
+    Constant,
+    Dtype,
+    GraphReader,
+    Several,
+)
+from paramrob.models.torch_known import layer_label
+from paramrob.models.torch_operators import apply
 from paramrob.models.torch_tensor import FLOATS, StoredTensor, decode
 
 _AGAIN = "export the model again with torch.export.save (torch 2.8 or later), or to ONNX"
@@ -40,7 +50,6 @@ _DTYPES = {
     13: "bfloat16",
 }
 _ATEN = "torch.ops.aten."
-_LINEAR = "torch.nn.modules.linear.Linear"
 Json = Mapping[str, Any]
 _MISREAD = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError)
 
@@ -174,13 +183,14 @@ def _read_graph(graph: Json, signature: Json, tensors: _Tensors) -> Network:
     values[inputs[0]] = reader.input
     for node in graph["nodes"]:
         call = _call(node, values)
-        result = reader.apply(call)
-        if len(node["outputs"]) > 1:
+        result = apply(reader, call)
+        if isinstance(result, Several) != (len(node["outputs"]) > 1):
             raise UnsupportedOperatorError(
-                f"node {call.name!r}: operator {call.operator!r} with several outputs"
+                f"{call.where}: it has {len(node['outputs'])} outputs, which is not supported"
             )
-        for output in node["outputs"]:
-            values[_name(output)] = result
+        first = result.first if isinstance(result, Several) else result
+        for index, output in enumerate(node["outputs"]):
+            values[_name(output)] = UNUSED if index else first
     return reader.finish(values[outputs[0]["user_output"]["arg"]["as_tensor"]["name"]])
 
 
@@ -229,7 +239,7 @@ def _call(node: Json, values: Mapping[str, object]) -> Call:
     if not target.startswith(_ATEN):
         raise UnsupportedOperatorError(
             f"node {name!r}: operator {target!r} is not supported; only torch.ops.aten operators "
-            "of linear layers and activations are"
+            "of known layers are"
         )
     operator = target.removeprefix(_ATEN).partition(".")[0]
     arguments = {i["name"]: _argument(i["arg"], values, name, operator) for i in node["inputs"]}
@@ -245,6 +255,8 @@ def _argument(value: Json, values: Mapping[str, object], node: str, operator: st
             return content
         case "as_tensor":
             return values[content["name"]]
+        case "as_tensors":
+            return [values[tensor["name"]] for tensor in content]
         case "as_sym_int":
             return values[content["as_name"]] if "as_name" in content else content["as_int"]
         case "as_sym_ints":
@@ -260,8 +272,8 @@ def _argument(value: Json, values: Mapping[str, object], node: str, operator: st
 
 
 def _module(metadata: Json) -> str | None:
-    """Return the path of the innermost module around a node where that is a Linear."""
+    """Return the path of the innermost module around a node where its class is known."""
     entries = str(metadata.get("nn_module_stack", "")).split(";")
     _, _, rest = entries[-1].partition(",")
     path, _, kind = rest.rpartition(",")
-    return (path or "linear") if kind == _LINEAR else None
+    return layer_label(path, kind)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from paramrob.errors import ModelError
+from paramrob.models.torch_known import QUALIFIED
 from paramrob.models.torch_tensor import DTYPES, StoredTensor, decode
 from paramrob.models.unpickle import HOW_TO_SAVE, Call, Global, Persistent, read_pickle
 
@@ -24,18 +25,7 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of the 
 MAX_ENTRIES = 100_000
 MAX_PICKLE = 32 * 2**20
 
-LAYERS = {
-    "torch.nn.modules.container.Sequential": "Sequential",
-    "torch.nn.modules.linear.Linear": "Linear",
-    "torch.nn.modules.linear.Identity": "Identity",
-    "torch.nn.modules.activation.ReLU": "ReLU",
-    "torch.nn.modules.activation.LeakyReLU": "LeakyReLU",
-    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
-    "torch.nn.modules.activation.Tanh": "Tanh",
-    "torch.nn.modules.activation.Softmax": "Softmax",
-    "torch.nn.modules.flatten.Flatten": "Flatten",
-    "torch.nn.modules.dropout.Dropout": "Dropout",
-}
+
 _STORAGES = {
     "torch.DoubleStorage": "float64",
     "torch.FloatStorage": "float32",
@@ -55,7 +45,7 @@ _OTHER_SIZES = {"bool": 1, "complex64": 8, "complex128": 16}
 _PARAMETER = "torch._utils._rebuild_parameter"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _ALLOWED = {
-    *LAYERS,
+    *QUALIFIED,
     *_STORAGES,
     _PARAMETER,
     _TENSOR,
@@ -63,7 +53,7 @@ _ALLOWED = {
     "__builtin__.set",
     "builtins.set",
 }
-_LAYERS_READ = "paramrob reads " + ", ".join(LAYERS.values())
+_LAYERS_READ = "paramrob reads " + ", ".join(QUALIFIED.values())
 _PLAIN = "store plain dense tensors of float64, float32, float16 or bfloat16 instead"
 _EXPLAINED = {
     "torch.nn.modules.": f"a layer without support; {_LAYERS_READ}",

@@ -13,8 +13,10 @@ from typing import Any
 
 from paramrob.errors import InputError, ModelError, UnsafeModelError
 from paramrob.models.network import Network, Shape
-from paramrob.models.torch_archive import LAYERS, ZIP_MAGIC, Archive, TorchFile
-from paramrob.models.torch_layers import network_from_layers, network_from_module
+from paramrob.models.torch_archive import ZIP_MAGIC, Archive, TorchFile
+from paramrob.models.torch_known import QUALIFIED
+from paramrob.models.torch_layer_list import network_from_layers, suggest_layers
+from paramrob.models.torch_layers import network_from_module
 from paramrob.models.torch_tensor import StoredTensor
 from paramrob.models.unpickle import HOW_TO_SAVE, Instance
 
@@ -27,11 +29,11 @@ class _FileSource:
 
     def describe(self, module: object) -> tuple[str, Mapping[Any, object]] | None:
         """Return type and attributes of a module of the file."""
-        if not isinstance(module, Instance) or module.kind.qualified not in LAYERS:
+        if not isinstance(module, Instance) or module.kind.qualified not in QUALIFIED:
             return None
         if not isinstance(module.state, dict):
             raise ModelError(f"{module.kind.qualified} in the file has no state; save it again")
-        return LAYERS[module.kind.qualified], module.state
+        return QUALIFIED[module.kind.qualified], module.state
 
     def tensor(self, value: object, name: str) -> StoredTensor:
         """Return a parameter of the file."""
@@ -86,13 +88,14 @@ def read_torch(
             )
         return network_from_module(_FileSource(file), content, input_shape)
     tensors = _state_dict(file, content)
+    readers = {name: partial(file.tensor, value, name) for name, value in tensors.items()}
     if layers is None:
         raise ModelError(
             "the file holds a state_dict: names and numbers, but no architecture. Write beside it "
-            "a file of the same name that ends in .toml, with the activations it really has:\n"
-            f"[model]\nlayers = {_suggestion(tensors)}"
+            "a file of the same name that ends in .toml, with the activations, pools, strides and "
+            "paddings it really has:\n"
+            f"[model]\nlayers = {suggest_layers(readers)}"
         )
-    readers = {name: partial(file.tensor, value, name) for name, value in tensors.items()}
     return network_from_layers(readers, layers, input_shape)
 
 
@@ -110,9 +113,3 @@ def _state_dict(file: TorchFile, content: object) -> Mapping[str, object]:
             "training checkpoint; save model.state_dict() alone, or the whole module"
         )
     return content
-
-
-def _suggestion(tensors: Mapping[str, object]) -> str:
-    prefixes = [k.removesuffix("weight").rstrip(".") for k in tensors if k.endswith("weight")]
-    lines = [text for prefix in prefixes for text in (f'"linear:{prefix}"', '"relu"')][:-1]
-    return f"[{', '.join(lines)}]"

@@ -1,16 +1,19 @@
-"""Networks from layer descriptions: torch modules as data, or a list of layers and a state_dict."""
+"""Networks from nested Sequentials of known modules, each read as data."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
-from paramrob.errors import InputError, ModelError
-from paramrob.models.network import ActivationKind, Network, Shape
-from paramrob.models.torch_chain import Chain
+from paramrob.errors import ModelError
+from paramrob.models.network import Network, Shape
+from paramrob.models.torch_builder import Builder
+from paramrob.models.torch_known import KNOWN
+from paramrob.models.torch_modules import add_module
+from paramrob.models.torch_settings import unflattened
 from paramrob.models.torch_tensor import StoredTensor
 
 MAX_LAYERS = 10_000
@@ -32,30 +35,11 @@ _HOOKS = frozenset(
     }
 )
 _CONTENTS = ("_parameters", "_buffers", "_modules")
-# The hyper-parameters of each layer, which are read, checked, and nothing else allowed.
-_OWN: Mapping[str, frozenset[str]] = {
-    "Sequential": frozenset(),
-    "Linear": frozenset({"in_features", "out_features"}),
-    "Identity": frozenset(),
-    "ReLU": frozenset({"inplace"}),
-    "LeakyReLU": frozenset({"inplace", "negative_slope"}),
-    "Sigmoid": frozenset(),
-    "Tanh": frozenset(),
-    "Softmax": frozenset({"dim"}),
-    "Flatten": frozenset({"start_dim", "end_dim"}),
-    "Dropout": frozenset({"p", "inplace"}),
-}
-_ACTIVATIONS: Mapping[str, ActivationKind] = {"ReLU": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
-_SPECIFICATIONS = (
-    "linear:NAME",
-    "relu",
-    "leaky_relu:SLOPE",
-    "sigmoid",
-    "tanh",
-    "identity",
-    "flatten",
-    "dropout",
-    "softmax",
+# Layers that need axes behind the channels, whose sizes no module says.
+_SPATIAL = ("Conv", "AvgPool", "MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "BatchNorm2d")
+HOW_TO_SHAPE = (
+    "say the shape of one input without the batch axis, channels first: [input] shape = [...] in "
+    "a sidecar .toml, or input_shape=(...) in paramrob.load"
 )
 
 
@@ -63,7 +47,7 @@ class Source(Protocol):
     """Where modules come from: a file read as data, or live objects."""
 
     def describe(self, module: object) -> tuple[str, Mapping[Any, object]] | None:
-        """Return a module's type (a key of ``_OWN``) and attributes, else ``None``."""
+        """Return a module's type (a key of ``KNOWN``) and attributes, else ``None``."""
         ...
 
     def tensor(self, value: object, name: str) -> StoredTensor:
@@ -81,7 +65,7 @@ class _Layer:
 
 
 def network_from_module(source: Source, module: object, input_shape: Shape | None) -> Network:
-    """Return the network of nested Sequentials of known layers.
+    """Return the network of nested Sequentials of known layers, in evaluation mode.
 
     Args:
         source: what tells types, attributes and tensors.
@@ -89,23 +73,36 @@ def network_from_module(source: Source, module: object, input_shape: Shape | Non
         input_shape: without batch axis; ``None`` means that of the first Linear.
 
     Raises:
-        ModelError: a module is of another type, or carries anything that may change what it
-            computes (hooks, attributes that shadow those of its class, parametrizations).
+        ModelError: a module is of another type, carries anything that may change what it
+            computes (hooks, attributes that shadow those of its class, parametrizations), or
+            the input's shape is not known.
     """
     layers = list(_leaves(source, module, "", 0, count()))
-    linear = next((layer for layer in layers if layer.kind == "Linear"), None)
-    if input_shape is None:
-        size = linear.attributes.get("in_features") if linear else None
-        if type(size) is not int:
-            raise ModelError(
-                "the model has no Linear layer that tells its input's size; give it in the sidecar "
-                "([input] shape = [...]) or as input_shape"
-            )
-        input_shape = (size,)
-    chain = Chain(input_shape)
+    builder = Builder(_first_shape(layers) if input_shape is None else input_shape)
+    value = builder.input
     for layer in layers:
-        _add_layer(chain, source, layer)
-    return chain.build()
+        name = layer.path or layer.kind.lower()
+        value = add_module(builder, value, name, layer.kind, layer.attributes, source.tensor)
+    return builder.build(value)
+
+
+def _first_shape(layers: Sequence[_Layer]) -> Shape:
+    for layer in layers:
+        size: object = None
+        if layer.kind == "Linear":
+            size = layer.attributes.get("in_features")
+        elif layer.kind == "Unflatten" and layer.attributes.get("dim") == 1:
+            sizes = layer.attributes.get("unflattened_size")
+            if isinstance(sizes, (list, tuple)) and all(type(n) is int and n > 0 for n in sizes):
+                size = math.prod(unflattened(layer.path, (math.prod(sizes),), 0, sizes))
+        elif not layer.kind.startswith(_SPATIAL):
+            continue
+        if type(size) is int:
+            return (size,)
+        break
+    raise ModelError(
+        f"the model does not start with a Linear layer that tells its input's size; {HOW_TO_SHAPE}"
+    )
 
 
 def _leaves(
@@ -121,7 +118,7 @@ def _leaves(
     where = f"module {path!r}" if path else "the model"
     if described is None:
         raise ModelError(
-            f"{where} is none of the layers {', '.join(_OWN)}; give the module itself to "
+            f"{where} is none of the layers {', '.join(KNOWN)}; give the module itself to "
             "paramrob.load in Python, or export it to ONNX"
         )
     kind, attributes = described
@@ -142,13 +139,13 @@ def check_attributes(where: str, kind: str, attributes: Mapping[Any, object]) ->
 
     Args:
         where: how an error calls the module.
-        kind: its class, a key of ``_OWN``.
+        kind: its class, a key of ``KNOWN``.
         attributes: its ``__dict__``.
 
     Raises:
         ModelError: hooks, attributes, parameters, buffers or modules that the class lacks.
     """
-    known = _HOOKS | _OWN[kind] | set(_CONTENTS)
+    known = _HOOKS | KNOWN[kind].settings | set(_CONTENTS)
     known |= {"training", "_non_persistent_buffers_set", "_is_full_backward_hook"}
     for name, value in attributes.items():
         if name not in known:
@@ -166,11 +163,10 @@ def check_attributes(where: str, kind: str, attributes: Mapping[Any, object]) ->
     for name in _CONTENTS:
         if not isinstance(attributes.get(name), dict):
             raise ModelError(f"{where} ({kind}) lacks its {name}; save the model again")
-    expected = {"weight", "bias"} if kind == "Linear" else set()
     modules = attributes["_modules"] if kind != "Sequential" else {}
-    odd = {*_keys(attributes["_parameters"])} ^ expected
-    odd |= {*_keys(attributes["_buffers"])} | {*_keys(modules)}
-    odd |= {*_keys(attributes.get("_non_persistent_buffers_set"))}
+    odd = {*_keys(attributes["_parameters"])} ^ KNOWN[kind].parameters
+    odd |= {*_keys(attributes["_buffers"])} ^ KNOWN[kind].buffers
+    odd |= {*_keys(modules)} | {*_keys(attributes.get("_non_persistent_buffers_set"))}
     if odd:
         raise ModelError(
             f"{where} ({kind}) holds unexpected (or lacks) parameters, buffers or modules "
@@ -178,163 +174,5 @@ def check_attributes(where: str, kind: str, attributes: Mapping[Any, object]) ->
         )
 
 
-def _shown(value: object) -> str:
-    # Anything else may be nested so deeply, or shared so often, that its text has no end.
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    return repr(value)[:80] if plain else f"of type {type(value).__name__}"
-
-
 def _keys(value: object) -> Sequence[object]:
     return list(value) if isinstance(value, (dict, set)) else []
-
-
-def _add_layer(chain: Chain, source: Source, layer: _Layer) -> None:
-    name, kind = layer.path or layer.kind.lower(), layer.kind
-    if kind == "Linear":
-        _add_linear(chain, source, layer, name)
-    elif kind in _ACTIVATIONS:
-        chain.activation(name, _ACTIVATIONS[kind])
-    elif kind == "LeakyReLU":
-        slope = layer.attributes.get("negative_slope")
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ModelError(f"module {name!r}: negative_slope {_shown(slope)} is no number")
-        # Bounded first: an integer from a file may be beyond any float.
-        chain.activation(name, "leaky_relu", float(max(-1, min(slope, 2))))
-    elif kind == "Softmax":
-        axis = layer.attributes.get("dim")
-        if axis is not None and type(axis) is not int:
-            raise ModelError(f"module {name!r}: dim {_shown(axis)} is no axis; use dim=-1")
-        chain.softmax(name, axis)
-    elif kind == "Flatten":
-        start, end = layer.attributes.get("start_dim"), layer.attributes.get("end_dim")
-        if type(start) is not int or type(end) is not int:
-            raise ModelError(
-                f"module {name!r}: start_dim {_shown(start)} or end_dim {_shown(end)} is no axis; "
-                "use the defaults"
-            )
-        chain.flatten(name, start, end)
-    # Identity and, outside training, Dropout compute nothing.
-
-
-def _add_linear(chain: Chain, source: Source, layer: _Layer, name: str) -> None:
-    parameters = layer.attributes["_parameters"]
-    if not isinstance(parameters, dict):  # checked before; narrows the type
-        raise ModelError(f"module {name!r} lacks its parameters; save the model again")
-    weight = source.tensor(parameters["weight"], f"{name}.weight")
-    bias = parameters["bias"]
-    stored = None if bias is None else source.tensor(bias, f"{name}.bias")
-    said = (layer.attributes.get("out_features"), layer.attributes.get("in_features"))
-    if weight.sizes != said or (stored is not None and stored.sizes != said[:1]):
-        raise ModelError(
-            f"module {name!r} declares {_shown(said[0])} outputs and {_shown(said[1])} inputs, its "
-            f"weight has shape {weight.sizes} and its bias {stored.sizes if stored else None}; "
-            "save it consistently"
-        )
-    chain.dense(name, weight, stored, name)
-
-
-def network_from_layers(
-    tensors: Mapping[str, Callable[[], StoredTensor]],
-    layers: Sequence[str],
-    input_shape: Shape | None,
-) -> Network:
-    """Return the network of a state_dict and the sidecar's list of layers.
-
-    Args:
-        tensors: the state_dict, each tensor read when it is needed.
-        layers: e.g. ``["linear:0", "relu", "linear:2", "sigmoid"]``.
-        input_shape: without batch axis; ``None`` means that of the first linear layer.
-
-    Raises:
-        InputError: a layer is unknown.
-        ModelError: a tensor is missing, left over, or of the wrong shape.
-    """
-    parsed = [_parse_layer(text) for text in layers]
-    prefixes = [argument for kind, argument in parsed if kind == "linear"]
-    weights = [_take(tensors, prefix, "weight") for prefix in prefixes]
-    if input_shape is None:
-        if not weights or len(weights[0].sizes) != 2:
-            raise ModelError(
-                "no linear layer tells the input's size; give [input] shape = [...] in the sidecar"
-            )
-        input_shape = weights[0].sizes[1:]
-    used = {_key(prefix, part) for prefix in prefixes for part in ("weight", "bias")}
-    if left := sorted(set(tensors) - used):
-        raise ModelError(
-            f"the state_dict holds tensors that no layer of the sidecar uses: {left}; a layer is "
-            "missing in [model] layers, or paramrob does not support it"
-        )
-    chain = Chain(input_shape)
-    remaining = iter(weights)
-    for index, (kind, argument) in enumerate(parsed):
-        if kind == "linear":
-            name = argument or "linear"
-            bias = _take(tensors, argument, "bias") if _key(argument, "bias") in tensors else None
-            weight = next(remaining)
-            if bias is not None and bias.sizes != weight.sizes[:1]:
-                raise ModelError(
-                    f"layer {name!r}: weight of shape {weight.sizes}, bias of shape {bias.sizes}; "
-                    "save the state_dict again"
-                )
-            chain.dense(name, weight, bias, name)
-        else:
-            _add_plain(chain, f"{kind}@{index}", kind, argument)
-    return chain.build()
-
-
-def _add_plain(chain: Chain, name: str, kind: str, argument: str) -> None:
-    if kind == "relu":
-        chain.activation(name, "relu")
-    elif kind == "leaky_relu":
-        chain.activation(name, "leaky_relu", float(argument or 0.01))
-    elif kind == "sigmoid":
-        chain.activation(name, "sigmoid")
-    elif kind == "tanh":
-        chain.activation(name, "tanh")
-    elif kind == "softmax":
-        chain.softmax(name, -1)
-    elif kind == "flatten":
-        chain.flatten(name, 1, -1)
-
-
-def _parse_layer(text: str) -> tuple[str, str]:
-    kind, colon, argument = text.partition(":")
-    known = {spec.partition(":")[0]: ":" in spec for spec in _SPECIFICATIONS}
-    if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise InputError(
-            f"[model] layers: no layer {text!r}{hint} Write one of {', '.join(_SPECIFICATIONS)}"
-        )
-    if bool(colon) and not known[kind]:
-        raise InputError(f"[model] layers: {kind!r} takes nothing after a colon; write {kind!r}")
-    if kind == "linear" and not colon:
-        raise InputError(
-            "[model] layers: write linear:NAME, where NAME.weight stands in the state_dict "
-            "('linear:' where it is just 'weight')"
-        )
-    if kind == "leaky_relu" and colon:
-        try:
-            float(argument)
-        except ValueError:
-            raise InputError(
-                f"[model] layers: {text!r}: the slope is no number; write e.g. leaky_relu:0.2"
-            ) from None
-    return kind, argument
-
-
-def _key(prefix: str, part: str) -> str:
-    return f"{prefix}.{part}" if prefix else part
-
-
-def _take(
-    tensors: Mapping[str, Callable[[], StoredTensor]], prefix: str, part: str
-) -> StoredTensor:
-    key = _key(prefix, part)
-    if key not in tensors:
-        near = difflib.get_close_matches(key, list(tensors), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ModelError(
-            f"the state_dict has no {key!r}{hint} It holds {', '.join(map(repr, tensors))}"
-        )
-    return tensors[key]()

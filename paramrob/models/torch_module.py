@@ -5,6 +5,7 @@ The object comes from the caller's own program, so running its ``forward`` is no
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +15,13 @@ from torch import nn
 
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import Network, Shape
-from paramrob.models.torch_graph import Call, Constant, Dtype, GraphReader
-from paramrob.models.torch_layers import check_attributes, network_from_module
+from paramrob.models.torch_graph import UNUSED, Call, Constant, Dtype, GraphReader, Several
+from paramrob.models.torch_known import KNOWN, layer_label
+from paramrob.models.torch_layers import HOW_TO_SHAPE, check_attributes, network_from_module
+from paramrob.models.torch_operators import apply
 from paramrob.models.torch_tensor import StoredTensor, decode
 
-_TYPES: Mapping[type[nn.Module], str] = {
-    nn.Sequential: "Sequential",
-    nn.Linear: "Linear",
-    nn.Identity: "Identity",
-    nn.ReLU: "ReLU",
-    nn.LeakyReLU: "LeakyReLU",
-    nn.Sigmoid: "Sigmoid",
-    nn.Tanh: "Tanh",
-    nn.Softmax: "Softmax",
-    nn.Flatten: "Flatten",
-    nn.Dropout: "Dropout",
-}
+_TYPES: Mapping[type[nn.Module], str] = {getattr(nn, kind): kind for kind in KNOWN}
 # Any size that no model singles out, so that a reshape which keeps it keeps the batch.
 _BATCH = 7
 
@@ -43,7 +35,8 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...] | None = None) ->
 
     Args:
         module: on any device; its parameters are copied.
-        input_shape: of one input, without batch axis; ``None`` means that of the first Linear.
+        input_shape: of one input, without batch axis; ``None`` means that of the first Linear,
+            where no convolution stands before it.
 
     Returns:
         The network; nodes are named by their paths in ``named_modules``, parameters
@@ -122,12 +115,14 @@ def stored(value: object, name: str) -> StoredTensor:
 
 def _traced(module: nn.Module, input_shape: Shape | None) -> Network:
     if input_shape is None:
-        linear = next((m for m in module.modules() if isinstance(m, nn.Linear)), None)
-        if linear is None:
+        told = (nn.Linear, nn.modules.conv._ConvNd, nn.BatchNorm2d)
+        first_layer = next((m for m in module.modules() if isinstance(m, told)), None)
+        if not isinstance(first_layer, nn.Linear):
             raise ModelError(
-                "the module has no Linear that tells its input's size; say input_shape"
+                "the module does not start with a Linear that tells its input's size; "
+                + HOW_TO_SHAPE
             )
-        input_shape = (linear.in_features,)
+        input_shape = (first_layer.in_features,)
     first = next(module.parameters(), torch.zeros(()))
     example = torch.zeros(
         (_BATCH, *input_shape),
@@ -175,23 +170,31 @@ def _read_program(program: torch.export.ExportedProgram) -> Network:
     values[inputs[0]] = reader.input
     for node in program.graph.nodes:
         if node.op == "call_function":
-            values[node.name] = reader.apply(_call(node, values))
+            values[node.name] = _value(reader, node, values)
     output = outputs[0].arg
     return reader.finish(values.get(getattr(output, "name", "")))
+
+
+def _value(reader: GraphReader, node: torch.fx.Node, values: Mapping[str, object]) -> object:
+    if node.target is not operator.getitem:
+        return apply(reader, _call(node, values))
+    source, index = node.args
+    several = values.get(getattr(source, "name", ""))
+    return several.first if isinstance(several, Several) and index == 0 else UNUSED
 
 
 def _call(node: torch.fx.Node, values: Mapping[str, object]) -> Call:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
         raise UnsupportedOperatorError(
-            f"node {node.name!r}: operator {target!s} is not supported; only linear layers, "
-            "elementwise activations and arithmetic with constants are"
+            f"node {node.name!r}: operator {target!s} is not supported; only torch.ops.aten "
+            "operators of known layers are"
         )
     names = [argument.name for argument in target._schema.arguments]
     given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     arguments = {name: _argument(value, values) for name, value in given.items()}
-    operator = target._schema.name.removeprefix("aten::")
-    return Call(node.name, operator, arguments, _module(node))
+    name = target._schema.name.removeprefix("aten::")
+    return Call(node.name, name, arguments, _module(node))
 
 
 def _argument(value: Any, values: Mapping[str, object]) -> object:
@@ -210,8 +213,8 @@ def _argument(value: Any, values: Mapping[str, object]) -> object:
 
 
 def _module(node: torch.fx.Node) -> str | None:
-    """Return the path of the innermost module around a node where that is a Linear."""
+    """Return the path of the innermost module around a node where its class is known."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path, kind = stack[-1] if stack else ("", "")
-    is_linear = kind is nn.Linear or kind == "torch.nn.modules.linear.Linear"
-    return (path or "linear") if is_linear else None
+    name = f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
+    return layer_label(path, name)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any, Final
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import Network, Shape
-from paramrob.models.torch_graph import BATCH, OPERATORS, Call, Constant, Dtype, GraphReader
+from paramrob.models.torch_graph import (
+    BATCH,
+    UNUSED,
+    Call,
+    Constant,
+    Data,
+    Dtype,
+    GraphReader,
+    Several,
+)
+from paramrob.models.torch_layers import HOW_TO_SHAPE
 from paramrob.models.torch_module import stored
+from paramrob.models.torch_operators import OPERATORS, apply
 
-_UNKNOWN: Final = object()  # not None, which is a value: no bias
 # c10::ScalarType
 _DTYPES = {5: "float16", 6: "float32", 7: "float64", 15: "bfloat16"}
 
@@ -24,8 +35,10 @@ _FOLDABLE = frozenset(
         *(f"aten::{name}" for name in OPERATORS),
         *(f"aten::{name}" for name in ("__getitem__", "__is__", "__isnot__", "__not__", "__or__")),
         *(f"aten::{name}" for name in ("dim", "eq", "format", "gt", "len", "lt", "ne", "warn")),
-        *(f"prim::{name}" for name in ("Constant", "GetAttr", "If", "ListConstruct")),
-        *(f"prim::{name}" for name in ("RaiseException", "Uninitialized", "unchecked_cast")),
+        *(f"aten::{name}" for name in ("__contains__",)),
+        *(f"prim::{name}" for name in ("Constant", "GetAttr", "If", "ListConstruct", "Loop")),
+        *(f"prim::{name}" for name in ("RaiseException", "TupleConstruct", "TupleIndex")),
+        *(f"prim::{name}" for name in ("Uninitialized", "unchecked_cast")),
     }
 )
 
@@ -75,14 +88,104 @@ def network_from_script(module: Any, input_shape: Shape | None) -> Network:
     reader = GraphReader([BATCH, *(input_shape or _first_shape(frozen.graph, values))])
     *_, start = frozen.graph.inputs()
     values[start.debugName()] = reader.input
-    for node in frozen.graph.nodes():
-        if node.kind() == "prim::Constant":
-            continue
-        given = [values.get(value.debugName(), _UNKNOWN) for value in node.inputs()]
-        result = given if node.kind() == "prim::ListConstruct" else reader.apply(_call(node, given))
-        values[node.output().debugName()] = result
+    _read_block(reader, frozen.graph, values)
     outputs = [values.get(value.debugName()) for value in frozen.graph.outputs()]
     return reader.finish(outputs[0] if len(outputs) == 1 else None)
+
+
+def _read_block(reader: GraphReader, block: Any, values: dict[str, object]) -> None:
+    """Read the nodes of a graph or of a branch in order; ``values`` holds what each gives."""
+    for node in block.nodes():
+        kind = node.kind()
+        given = [values.get(value.debugName(), UNUSED) for value in node.inputs()]
+        if kind == "prim::Constant":
+            results: list[object] = [values.get(node.output().debugName(), _literal(node))]
+        elif kind == "prim::If":
+            results = _branch(reader, node, given[0], values)
+        elif kind == "prim::RaiseException":
+            raise ModelError(
+                "the model raises an error for inputs of its shape; check [input] shape in the "
+                "sidecar, or input_shape"
+            )
+        elif kind in ("prim::ListConstruct", "prim::TupleConstruct"):
+            results = [given]
+        elif kind in _RANKS:
+            results = [_RANKS[kind](reader, given)]
+        else:
+            result = apply(reader, _call(node, given))
+            results = [result.first if isinstance(result, Several) else result]
+        names = [value.debugName() for value in node.outputs()]
+        values.update(dict.fromkeys(names, UNUSED) | dict(zip(names, results, strict=False)))
+
+
+def _literal(node: Any) -> object:
+    """Return a number or a text of a branch; a tensor there is no parameter of the model."""
+    value = node.output().toIValue()
+    return UNUSED if isinstance(value, torch.Tensor) else value
+
+
+def _branch(
+    reader: GraphReader, node: Any, condition: object, values: dict[str, object]
+) -> list[object]:
+    """Read the branch that is taken; conditions on ranks and literals are known."""
+    if not isinstance(condition, bool):
+        raise UnsupportedOperatorError(
+            f"node {node.scopeName() or 'prim::If'!r} decides on values; keep forward free of it"
+        )
+    taken = list(node.blocks())[0 if condition else 1]
+    _read_block(reader, taken, values)
+    return [values.get(value.debugName(), UNUSED) for value in taken.outputs()]
+
+
+def _rank(reader: GraphReader, given: Sequence[object]) -> object:
+    (value,) = given
+    return len(value.shape) + reader.offset if isinstance(value, Data) else UNUSED
+
+
+def _compared(compare: Callable[[int, int], bool]) -> Callable[..., object]:
+    def result(_reader: GraphReader, given: Sequence[object]) -> object:
+        left, right = given
+        if type(left) is not int or type(right) is not int:
+            return UNUSED
+        return compare(left, right)
+
+    return result
+
+
+def _contains(_reader: GraphReader, given: Sequence[object]) -> object:
+    inside, wanted = given
+    known = isinstance(inside, list) and all(type(n) is int for n in inside)
+    return wanted in inside if known and type(wanted) is int else UNUSED  # type: ignore[operator]
+
+
+def _item(_reader: GraphReader, given: Sequence[object]) -> object:
+    values, index = given
+    inside = isinstance(values, list) and type(index) is int and -len(values) <= index < len(values)
+    return values[index] if inside else UNUSED  # type: ignore[index]
+
+
+def _length(_reader: GraphReader, given: Sequence[object]) -> object:
+    return len(given[0]) if isinstance(given[0], list) else UNUSED
+
+
+def _negated(_reader: GraphReader, given: Sequence[object]) -> object:
+    return not given[0] if isinstance(given[0], bool) else UNUSED
+
+
+# Scripted modules check the rank of their input; what they ask is known beforehand.
+_RANKS: Mapping[str, Callable[[GraphReader, Sequence[object]], object]] = {
+    "aten::dim": _rank,
+    "aten::len": _length,
+    "aten::eq": _compared(operator.eq),
+    "aten::ne": _compared(operator.ne),
+    "aten::gt": _compared(operator.gt),
+    "aten::lt": _compared(operator.lt),
+    "aten::__contains__": _contains,
+    "aten::__getitem__": _item,
+    "aten::__not__": _negated,
+    "aten::format": lambda _reader, _given: UNUSED,
+    "aten::warn": lambda _reader, _given: UNUSED,
+}
 
 
 def _check_operators(block: Any) -> None:
@@ -125,19 +228,20 @@ def _constant(value: object, names: Mapping[int, str], merged: set[int]) -> obje
 
 def _first_shape(graph: Any, values: Mapping[str, object]) -> Shape:
     for node in graph.nodes():
+        if "conv" in node.kind():
+            break
         if node.kind() == "aten::linear":
             weight = values.get(list(node.inputs())[1].debugName())
             if isinstance(weight, Constant) and len(weight.tensor.sizes) == 2:
                 return weight.tensor.sizes[1:]
     raise ModelError(
-        "the TorchScript model has no linear layer that tells its input's size; give the sidecar's "
-        "[input] shape"
+        f"the TorchScript model has no linear layer that tells its input's size; {HOW_TO_SHAPE}"
     )
 
 
 def _call(node: Any, given: list[object]) -> Call:
     name, kind = str(node.scopeName() or node.kind()), str(node.kind())
-    if not kind.startswith("aten::") or node.outputsSize() != 1:
+    if not kind.startswith("aten::"):
         raise UnsupportedOperatorError(
             f"node {name!r}: operator {kind!r} is not supported; export the model to ONNX"
         )
@@ -145,5 +249,5 @@ def _call(node: Any, given: list[object]) -> Call:
     arguments = dict(zip((p.name for p in parameters), given, strict=True))
     if isinstance(code := arguments.get("dtype"), int):
         arguments["dtype"] = Dtype(_DTYPES.get(code, f"number {code}"))
-    operator = kind.removeprefix("aten::")
-    return Call(operator, operator, arguments)
+    name = kind.removeprefix("aten::")
+    return Call(name, name, arguments)

@@ -6,7 +6,7 @@ overlap cannot be told apart by a box of independent intervals and are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paramrob.errors import ModelError
-from paramrob.models.network import Parameter
+from paramrob.models.network import Parameter, Shape
 
 # numpy's code and size of an element; bfloat16 is widened by its bits.
 DTYPES = {
@@ -132,25 +132,40 @@ class ParameterTable:
         self._names: dict[tuple[object, ...], str] = {}
         self._by_storage: dict[Hashable, list[tuple[str, StoredTensor]]] = {}
         self._parameters: dict[str, Parameter] = {}
+        self._shapes: dict[str, Shape] = {}
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """All parameters so far."""
         return tuple(self._parameters.values())
 
-    def add(self, name: str, tensor: StoredTensor, integers: bool = False) -> str:
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The parameters' shapes by name."""
+        return self._shapes
+
+    def add(
+        self, name: str, tensor: StoredTensor, integers: bool = False, fixed: bool = False
+    ) -> str:
         """Return the name of ``tensor``: ``name``, or that of the same tensor added before.
 
         Args:
             name: what to call it.
             tensor: a weight, a bias or another constant.
             integers: whether it may hold integers (constants may, weights may not).
+            fixed: whether no perturbation moves it (running statistics).
 
         Raises:
-            ModelError: its dtype is not allowed, or it overlaps another parameter in memory.
+            ModelError: its dtype is not allowed, it overlaps another parameter in memory, or it
+                is both a fixed and a movable one.
         """
         known = self._names.get(tensor.view)
         if known is not None:
+            if self._parameters[known].fixed != fixed:
+                raise ModelError(
+                    f"parameter {known!r} is a running statistic at one place and a constant at "
+                    "another; give one of the places a copy (.clone())"
+                )
             return known
         if tensor.dtype not in (DTYPES if integers else FLOATS):
             raise ModelError(
@@ -166,7 +181,7 @@ class ParameterTable:
                     "tensor (a transposed or partial view), which a box of parameters cannot "
                     "express; save copies of them (.clone()) if they may differ"
                 )
-        self._put(name, np.asarray(value), tensor.dtype)
+        self._put(name, np.asarray(value), tensor.dtype, fixed)
         self._names[tensor.view] = name
         neighbours.append((name, tensor))
         return name
@@ -175,10 +190,11 @@ class ParameterTable:
         """Add a number that is no tensor of the model under a name of its own."""
         return self._put(name, np.array(value, dtype=np.float64), "float64")
 
-    def _put(self, name: str, value: npt.NDArray[Any], dtype: str) -> str:
+    def _put(self, name: str, value: npt.NDArray[Any], dtype: str, fixed: bool = False) -> str:
         if name in self._parameters:
             raise ModelError(f"two different parameters are called {name!r}; rename one")
-        self._parameters[name] = Parameter(name, value, dtype)
+        self._parameters[name] = Parameter(name, value, dtype, fixed)
+        self._shapes[name] = value.shape
         return name
 
 

@@ -294,7 +294,7 @@ def _nested(depth: int) -> object:
 
 REFUSED: dict[str, tuple[Callable[[nn.Sequential], Any], str]] = {
     "in_features": (_set(0, "in_features", 5), "declares"),
-    "a string as in_features": (_set(0, "in_features", "2"), "no Linear layer that tells"),
+    "a string as in_features": (_set(0, "in_features", "2"), "Linear layer that tells"),
     "an instance attribute": (_set(1, "forward", 3), "'forward'"),
     "a huge slope": (lambda m: m.add_module("4", nn.LeakyReLU(2**2000)), r"outside \[0, 1\]"),
     "nested in_features": (_set(0, "out_features", _nested(40)), "declares of type tuple"),

@@ -59,8 +59,8 @@ def test_a_users_own_class_is_named() -> None:
 
 
 def test_known_layers_without_support_are_named() -> None:
-    with pytest.raises(ModelError, match=r"torch\.nn\.modules\.conv\.Conv2d.*paramrob reads"):
-        read_torch(saved(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))))
+    with pytest.raises(ModelError, match=r"torch\.nn\.modules\.conv\.Conv3d.*paramrob reads"):
+        read_torch(saved(torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1))))
 
 
 def test_a_script_is_refused_unless_trusted(tmp_path: Path) -> None:

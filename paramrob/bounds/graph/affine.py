@@ -5,9 +5,9 @@ parameters are eliminated: the result is ``W h + b + s`` with ``|s_i| <= sum_j R
 (Prabhakar & Afzal, *Abstraction based output range analysis for neural networks*, NeurIPS 2019).
 That is exact where each parameter is used once and a relaxation where one is used at several
 positions, as in a convolution: every position then chooses its own worst kernel. A row ``A`` on
-the result knows better. With ``h = m + d``, ``|d| <= e`` its share of a parameter that moves by ``D`` is
-``D (G + rest)`` where ``G`` sums ``A m`` over all positions *with signs*, so that the parameters
-cost at most ``sum R |G| + |A| R e`` (:meth:`Affine.shared_cost` is the first of these).
+the result knows better. With ``h = m + d``, ``|d| <= e`` its share of a parameter that moves by
+``D`` is ``D (G + rest)`` where ``G`` sums ``A m`` over all positions *with signs*, so that the
+parameters cost at most ``sum R |G| + |A| R e`` (:meth:`Affine.shared_cost` is the first of these).
 
 Flat vectors are row-major. Nothing here is rounded outward: :mod:`paramrob.bounds.graph.charges`
 says what floating point can cost.

@@ -28,6 +28,21 @@ from paramrob.models.network import Activation
 INF = float("inf")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What a split says of one step's values, and nonnegative multipliers on it.
+
+    Values lie in ``[low, high]``, infinite where nothing is said; all ``(batch, n)``. A row is
+    not less than itself with ``on_high (z - high) - on_low (z - low)`` added: neither summand is
+    positive where the cut holds (beta-CROWN: Wang et al., NeurIPS 2021).
+    """
+
+    low: Tensor
+    high: Tensor
+    on_low: Tensor
+    on_high: Tensor
+
+
 @dataclass
 class Rows:
     """Rows on their way back.
@@ -35,12 +50,15 @@ class Rows:
     Attributes:
         on: coefficients ``(batch or 1, rows, n)`` by step.
         constant, lost: ``(batch, rows)``.
+        seen: coefficients on the results of activations, where they are kept.
+        cuts: by step.
     """
 
     on: dict[int, Tensor]
     constant: Tensor
     lost: Tensor
     seen: dict[int, Tensor] = field(default_factory=dict)
+    cuts: dict[int, Cut] = field(default_factory=dict)
 
     def add(self, value: Tensor, lost: Tensor) -> None:
         """Add to the constant."""
@@ -92,6 +110,8 @@ def pull(
         if a is None:
             continue
         step = steps[k]
+        if k in rows.cuts:
+            a = _multiplied(rows, a, rows.cuts[k], intervals.known[k])
         if intervals.sources[k]:
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
@@ -124,6 +144,22 @@ def least(rows: Rows) -> Tensor:
     """Return the constant less what rounding can have cost; no bound where it is not finite."""
     value = rows.constant - rows.lost * INFLATE - 4 * UNIT * rows.constant.abs()
     return torch.where(torch.isfinite(value), value, -INF)
+
+
+def _multiplied(rows: Rows, a: Tensor, cut: Cut, known: Interval) -> Tensor:
+    """Add the multiples of a cut."""
+    below, above = torch.isfinite(cut.low), torch.isfinite(cut.high)
+    on_low = torch.where(below, cut.on_low.clamp(min=0), 0.0)
+    on_high = torch.where(above, cut.on_high.clamp(min=0), 0.0)
+    value = (on_low * torch.where(below, cut.low, 0.0)).sum(-1)
+    value = value - (on_high * torch.where(above, cut.high, 0.0)).sum(-1)
+    terms = a.shape[-1]
+    # A cut lies within the values' range, so that their size covers its own.
+    lost = factor(terms) * ((on_low + on_high) * known.size).sum(-1) + tiny(terms, known.size)
+    rows.add(value.unsqueeze(1), lost.unsqueeze(1))
+    changed = a + (on_high - on_low).unsqueeze(1)
+    rows.lost = rows.lost + factor(4) * dot(changed.abs(), known.size)
+    return changed
 
 
 def _concretise(rows: Rows, a: Tensor, known: Interval) -> None:

@@ -26,6 +26,7 @@ from paramrob.bounds.graph.certainty import (
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import link_of, lower
+from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.specification import (
     Lead,
     Specification,
@@ -63,6 +64,8 @@ NEAR = 1e-9
 """How near to a flip a candidate has to come in floating point to be replayed."""
 MEMORY = 1 << 30
 """Bytes that a pass may use by default, roughly."""
+SPLIT_SHARE = 0.5
+"""Of the time left, what branch and bound gets before others are asked."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
 
@@ -113,6 +116,7 @@ class PointsPass:
         uncertain = problem.uncertain
         self.device = device
         self.methods = METHODS if method is None else (method,)
+        self.splits = method is None
         self.arithmetic, self.semantics = problem.arithmetic, problem.semantics
         program = lower(
             uncertain.network, uncertain.perturbation, problem.output, device, problem.arithmetic
@@ -242,6 +246,8 @@ class _Chunk:
             index = torch.tensor(
                 [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
             )
+        if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
+            self._split(index, spec.part(index))
         self._explain(index)
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         found = [o or _open(self.pass_, reason) for o in self.outcomes]
@@ -253,7 +259,7 @@ class _Chunk:
             return
         over = self.pass_.overflows(self.low[index], self.high[index])
         for i in index[over].tolist():
-            self.outcomes[i] = _open(self.pass_, OVERFLOW)
+            self.outcomes[i] = self.outcomes[i] or _open(self.pass_, OVERFLOW)
 
     def epsilon(self) -> list[Outcome]:
         """Return a bracket of epsilon at each point."""
@@ -342,6 +348,16 @@ class _Chunk:
             known = self.outcomes[i] is None and sigma is not None and margin is not None
             if known and margin.upper < sigma:  # type: ignore[operator, union-attr]
                 self._prove(i)
+
+    def _split(self, index: Tensor, spec: Lead) -> None:
+        """Branch and bound on what slopes alone leave open."""
+        end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
+        analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
+        least = self.pass_.uncertain.bound(analysis, spec.rows)
+        splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
+        proved = splitter.run(least, end)
+        for i in index[proved].tolist():
+            self._prove(i)
 
     def _prove(self, i: int) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER

@@ -1,0 +1,205 @@
+"""The bound pass over graphs: samples, closed forms, and a plain CROWN written on its own."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from paramrob.bounds.graph.alpha import optimised
+from paramrob.bounds.graph.crown import GraphPass
+from paramrob.bounds.graph.program import lower
+from paramrob.engine import METHODS, Method
+from paramrob.models.model import OutputInfo
+from paramrob.models.network import Array, Network
+from paramrob.perturbation import Perturbation
+from tests.bounds.graph.nets import (
+    NETWORKS,
+    Build,
+    both_signs,
+    dense_network,
+    graph_pass,
+    inputs,
+    members,
+)
+
+ROOM = 1e-9
+"""What float64 may be off by in a sampled value of these small networks."""
+
+
+def bounds(bound_pass: GraphPass, x: Tensor, outputs: int, method: Method) -> tuple[Tensor, Tensor]:
+    analysis = bound_pass.analyse(x, x, method)
+    rows = both_signs(outputs, x.shape[0])
+    least = bound_pass.bound(analysis, rows, method)
+    if method == "alpha":
+        least = torch.maximum(least, optimised(analysis, rows, 10))
+    return least[:, :outputs], -least[:, outputs:]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("delta", ["0", "0.001", "0.03", "0.3"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_samples_stay_inside(name: str, delta: str, method: Method) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 4)
+    low, high = bounds(graph_pass(network, delta), x, network.output_size, method)
+    shaped = x.numpy().reshape(-1, *network.input_shape)
+    for chosen in members(network, float(delta), 60):
+        seen = torch.from_numpy(network.evaluate(shaped, chosen)).reshape(4, -1)
+        assert bool((seen >= low - ROOM).all())
+        assert bool((seen <= high + ROOM).all())
+    if delta == "0":
+        assert float((high - low).max()) < 1e-9
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_method_is_the_finer(name: str) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 6)
+    bound_pass = graph_pass(network, "0.01")
+    widths = {}
+    for method in METHODS:
+        low, high = bounds(bound_pass, x, network.output_size, method)
+        widths[method] = high - low
+    assert bool((widths["crown-ibp"] <= widths["ibp"] * (1 + 1e-6)).all())
+    assert float(widths["crown"].mean()) <= float(widths["crown-ibp"].mean()) * (1 + 1e-9)
+    assert bool((widths["alpha"] <= widths["crown"]).all())
+
+
+@pytest.mark.parametrize("budget", [1, 500, 20_000])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_little_memory_changes_nothing(name: str, budget: int) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 3)
+    found = bounds(graph_pass(network, "0.01", budget), x, network.output_size, "crown")
+    expected = bounds(graph_pass(network, "0.01"), x, network.output_size, "crown")
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_boxes_of_inputs(name: str) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 3)
+    bound_pass = graph_pass(network, "0.01")
+    analysis = bound_pass.analyse(x - 0.05, x + 0.05, "crown")
+    least = bound_pass.bound(analysis, both_signs(network.output_size, 3))
+    rng = np.random.default_rng(0)
+    for chosen in members(network, 0.01, 60):
+        moved = x.numpy() + 0.05 * rng.choice([-1.0, 1.0, 0.3], size=x.shape)
+        seen = network.evaluate(moved.reshape(-1, *network.input_shape), chosen).reshape(3, -1)
+        both = torch.from_numpy(np.concatenate([seen, -seen], axis=1))
+        assert bool((both >= least - ROOM).all())
+
+
+def reference_crown(network: Network, x: Array, delta: float) -> tuple[Array, Array]:
+    """Bound a dense ReLU chain row by row, in plain numpy and without any care for rounding."""
+    weights = [network.parameters[f"p{2 * i}"].value for i in range(len(network.parameters) // 2)]
+    biases = [network.parameters[f"p{2 * i + 1}"].value for i in range(len(weights))]
+    ranges: list[tuple[Array, Array]] = []
+    for k in range(len(weights)):
+        ends = []
+        for sign in (1.0, -1.0):
+            row = sign * weights[k]
+            constant = sign * biases[k] - delta
+            slack = np.full(row.shape, delta)
+            for j in range(k - 1, -1, -1):
+                low, high = ranges[j]
+                row = row - slack
+                free = (low < 0) & (high > 0)
+                chord = np.where(free, high / np.where(free, high - low, 1.0), low >= 0)
+                foot = np.where(free, (high > -low).astype(float), low >= 0)
+                up, down = np.maximum(row, 0), np.minimum(row, 0)
+                constant = constant + down @ np.where(free, -chord * low, 0.0)
+                on_z = up * foot + down * chord
+                constant = (
+                    constant + on_z @ biases[j] - np.abs(on_z) @ np.full(len(biases[j]), delta)
+                )
+                row, slack = on_z @ weights[j], np.abs(on_z) @ np.full(weights[j].shape, delta)
+            ends.append(constant + row @ x - slack @ np.abs(x))
+        ranges.append((ends[0], -ends[1]))
+    return ranges[-1]
+
+
+@pytest.mark.parametrize("delta", [0.0005, 0.005, 0.05])
+@pytest.mark.parametrize("widths", [(4, 10, 3), (6, 12, 12, 4), (6, 9, 9, 9, 3)])
+def test_no_wider_than_a_plain_crown(widths: tuple[int, ...], delta: float) -> None:
+    """Narrower hidden intervals may turn a lower slope from 0 to 1, and one logit with it."""
+    network = dense_network(widths, 5)
+    x = inputs(network, 8)
+    low, high = bounds(graph_pass(network, Fraction(delta)), x, widths[-1], "crown")
+    found = (high - low).numpy()
+    plain = np.array([np.subtract(*reference_crown(network, p.numpy(), delta)[::-1]) for p in x])
+    assert found.mean() <= plain.mean() * 1.001
+    assert (found <= plain * 1.05).all()
+    if delta == 0.0005 or len(widths) == 3:
+        assert (found <= plain * (1 + 1e-6)).all()
+
+
+def test_one_hidden_layer_is_exact_at_a_point() -> None:
+    """Rows are independent and h is not negative: each logit's worst case is a vertex."""
+    network = dense_network((3, 6, 2), 8)
+    x, delta = inputs(network, 5), 0.02
+    low, _ = bounds(graph_pass(network, "0.02"), x, 2, "crown")
+    w0, b0, w1, b1 = (network.parameters[f"p{i}"].value for i in range(4))
+    z, moved = x.numpy() @ w0.T + b0, delta * (np.abs(x.numpy()).sum(1, keepdims=True) + 1)
+    least, most = np.maximum(z - moved, 0), np.maximum(z + moved, 0)
+    down = w1 - delta
+    worst = least @ np.maximum(down, 0).T + most @ np.minimum(down, 0).T + b1 - delta
+    np.testing.assert_allclose(low.numpy(), worst, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("where", ["conv", "positions", "batch norm"])
+def test_a_shared_parameter_moves_once(where: str) -> None:
+    """The network is linear in the one layer's parameters: the worst case is in closed form."""
+    build = Build((2, 4, 3), 6)
+    if where == "conv":
+        build.conv(3, (2, 2), padding=1)
+    elif where == "positions":
+        build.dense(4)
+    else:
+        build.batch_norm()
+    moving = build.nodes[-1].name
+    build.flatten()
+    build.dense(2)
+    network = build.network()
+    box = Perturbation.uniform(network, Fraction("0.1"), leave_out=[build.nodes[-1].name])
+    assert network.layer_parameters().keys() == {moving, build.nodes[-1].name}
+    bound_pass = GraphPass(lower(network, box, OutputInfo("value", None)))
+    x = inputs(network, 3)
+    low, high = bounds(bound_pass, x, 2, "crown")
+    shaped = x.numpy().reshape(-1, *network.input_shape)
+    centre = network.evaluate(shaped)
+    reach = np.zeros_like(centre)
+    for name in network.layer_parameters()[moving]:
+        value = network.parameters[name].value
+        for index in np.ndindex(value.shape):
+            moved = value.copy()
+            moved[index] += 0.1
+            reach += np.abs(network.evaluate(shaped, {name: moved}) - centre)
+    np.testing.assert_allclose(low.numpy(), centre - reach, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(high.numpy(), centre + reach, rtol=1e-9, atol=1e-9)
+
+
+def test_boxes_that_differ_from_parameter_to_parameter() -> None:
+    network = NETWORKS["conv"]
+    names = list(network.parameters)
+    sizes = {name: Fraction(i + 1, 500) for i, name in enumerate(names)}
+    relative = {name: Fraction(1, 50) for name in names[::2]}
+    box = Perturbation(sizes, relative)
+    bound_pass = GraphPass(lower(network, box, OutputInfo("value", None)))
+    x = inputs(network, 3)
+    low, high = bounds(bound_pass, x, network.output_size, "crown")
+    rng = np.random.default_rng(3)
+    shaped = x.numpy().reshape(-1, *network.input_shape)
+    for _ in range(60):
+        chosen = {}
+        for name, parameter in network.parameters.items():
+            ends = box.interval(parameter).inner()
+            share = rng.choice([0.0, 1.0, rng.uniform()], size=parameter.value.shape)
+            chosen[name] = ends[0] + share * (ends[1] - ends[0])
+        seen = torch.from_numpy(network.evaluate(shaped, chosen)).reshape(3, -1)
+        assert bool(((seen >= low - ROOM) & (seen <= high + ROOM)).all())
