@@ -16,8 +16,8 @@ from paramrob.verdict import Outcome, Verdict
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 ENCODINGS = ("direct", "aggregated")
 Encoding = Literal["direct", "aggregated"]
-METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 Method = Literal["ibp", "crown-ibp", "crown", "alpha"]
+METHODS: tuple[Method, ...] = ("ibp", "crown-ibp", "crown", "alpha")
 Progress = Callable[[str, float, float], None]
 
 BOUNDS_SHARE = 0.75

@@ -40,10 +40,11 @@ def rounded(x: Array, name: str, flush: bool = False) -> Array:
     if name == "float64":
         return np.where(flush & (np.abs(x) < 2.0**-1022), 0.0, x)
     bits, least = BITS[name]
+    x = np.asarray(x, dtype=np.float64)
     exponent = np.maximum(np.frexp(x)[1] - 1, least)
     y = np.ldexp(np.rint(np.ldexp(x, bits - 1 - exponent)), exponent - bits + 1)
     y = np.where(np.isfinite(x), y, x)
-    y = np.where(np.abs(y) > (2 - 2.0 ** (1 - bits)) * 2.0 ** TOP[name], np.sign(y) * np.inf, y)
+    y = np.where(np.abs(y) > (2 - 2.0 ** (1 - bits)) * 2.0 ** TOP[name], np.copysign(np.inf, y), y)
     return np.where(flush & (np.abs(y) < 2.0**least), 0.0, y)
 
 
@@ -236,10 +237,10 @@ class Machine:
 
 def machines(storage: str, accumulator: str, seed: int = 0) -> list[Machine]:
     """Return machines of every order, fused and not, with and without subnormal numbers."""
+    rng = np.random.default_rng(seed)
     return [
-        Machine(storage, accumulator, fused, flush, order, late, 3.0, np.random.default_rng(seed))
+        Machine(storage, accumulator, fused, flush, order, bool(rng.integers(2)), 3.0, rng)
         for order in ("shuffled", "sequential", "reversed", "pairwise")
         for fused in (False, True)
         for flush in (False, True)
-        for late in (False, True)
     ]
