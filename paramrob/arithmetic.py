@@ -66,7 +66,8 @@ class Format:
         """Round float64 values to the format, ties to even; what is too large stays as it is."""
         exponent = np.maximum(np.frexp(values)[1], 2 - self.exponent)
         scaled = np.ldexp(values, self.precision - exponent)
-        found = np.ldexp(np.rint(scaled), exponent - self.precision)
+        with np.errstate(over="ignore"):
+            found = np.ldexp(np.rint(scaled), exponent - self.precision)
         return np.asarray(np.where(np.abs(found) <= self.largest, found, values))
 
 

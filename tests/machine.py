@@ -42,7 +42,8 @@ def rounded(x: Array, name: str, flush: bool = False) -> Array:
     bits, least = BITS[name]
     x = np.asarray(x, dtype=np.float64)
     exponent = np.maximum(np.frexp(x)[1] - 1, least)
-    y = np.ldexp(np.rint(np.ldexp(x, bits - 1 - exponent)), exponent - bits + 1)
+    with np.errstate(over="ignore"):
+        y = np.ldexp(np.rint(np.ldexp(x, bits - 1 - exponent)), exponent - bits + 1)
     y = np.where(np.isfinite(x), y, x)
     y = np.where(np.abs(y) > (2 - 2.0 ** (1 - bits)) * 2.0 ** TOP[name], np.copysign(np.inf, y), y)
     return np.where(flush & (np.abs(y) < 2.0**least), 0.0, y)
