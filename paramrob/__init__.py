@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paramrob import models
-    from paramrob.api import check, estimate, load
+    from paramrob.api import check, estimate, heatmap, load
     from paramrob.domain import Box, Point
     from paramrob.errors import (
         BackendError,
@@ -48,12 +48,13 @@ __all__ = [
     "__version__",
     "check",
     "estimate",
+    "heatmap",
     "load",
     "models",
 ]
 
 _MODULES = {
-    "paramrob.api": ("check", "estimate", "load"),
+    "paramrob.api": ("check", "estimate", "heatmap", "load"),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (
         "BackendError",

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from paramrob.engine import Progress, Settings
+from paramrob.engine import Encoding, Progress
 from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
 from paramrob.properties import Quantity
-from paramrob.requests.build import Asked, PerturbationLike, build
+from paramrob.requests.build import Asked, Command, PerturbationLike, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
+from paramrob.requests.views import Fixes
 from paramrob.solve import make_settings, solve
 from paramrob.verdict import Outcome
+
+if TYPE_CHECKING:
+    from paramrob.plots.maps import Heatmap, Kind
+
+_QUESTION = (
+    "delta", "perturbation", "domain", "at", "epsilon", "sigma", "arithmetic", "accumulate",
+)  # fmt: skip
+_ENGINE = ("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check")
 
 
 def load(
@@ -82,6 +91,9 @@ def check(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Prove or refute that labels stay, or the property that a threshold names.
@@ -110,6 +122,10 @@ def check(
         timeout: engine wall time in seconds, shared by all points.
         tolerance: absolute width at which a bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of the formula that a solver gets: ``direct``, a variable per parameter, or
+            ``aggregated``, a slack per neuron; the solver's own by default.
+        presolve: whether the bound engine bounds the formula's variables beforehand.
+        cross_check: a second solver, which has to agree; both get half of the time.
         progress: called now and then with a quantity's name and the ends of its bracket.
 
     Returns:
@@ -118,7 +134,8 @@ def check(
         whose verdict is the worst. What had to be assumed stands in ``notes``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -132,20 +149,7 @@ def check(
     >>> outcome.verdict, sorted(outcome.witness.labels)
     (<Verdict.NOT_ROBUST: 'not_robust'>, [0, 1])
     """
-    asked = Asked(
-        "check",
-        delta=delta,
-        perturbation=perturbation,
-        leave_out=tuple(leave_out),
-        domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-        arithmetic=arithmetic,
-        accumulate=accumulate,
-    )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
+    return _answer("check", None, locals())
 
 
 def estimate(
@@ -168,6 +172,9 @@ def estimate(
     timeout: float = 60.0,
     tolerance: float = 1e-6,
     device: str = "cpu",
+    encoding: Encoding | None = None,
+    presolve: bool = True,
+    cross_check: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Bracket a quantity: ``epsilon``, ``sigma`` or ``delta``.
@@ -193,6 +200,9 @@ def estimate(
         timeout: seconds.
         tolerance: absolute width at which the bracket is closed.
         device: ``cpu`` or ``cuda``.
+        encoding: of a solver's formula.
+        presolve: whether its variables are bounded beforehand.
+        cross_check: a second solver, whose bracket has to meet the first one's.
         progress: a callback.
 
     Returns:
@@ -200,7 +210,8 @@ def estimate(
         ``sigma_below`` with one output, ``sigma`` with several. Its ``verdict`` is ``None``.
 
     Raises:
-        InputError: a question that cannot be asked, with what to do instead.
+        InputError: a question that cannot be asked, or a solver that cannot be used, with what
+            to do instead.
         SoundnessError: two results contradict each other.
 
     >>> import paramrob, torch
@@ -212,26 +223,100 @@ def estimate(
     >>> bracket.lower <= 1.5 <= bracket.upper, bracket.width <= 1e-6
     (True, True)
     """
+    return _answer("estimate", quantity, locals())
+
+
+def heatmap(
+    model: Any,
+    *,
+    delta: Number | None = None,
+    perturbation: PerturbationLike | None = None,
+    leave_out: Sequence[str] = (),
+    domain: DomainLike | None = None,
+    kind: Kind = "both",
+    x: str | None = None,
+    y: str | None = None,
+    fix: Fixes = (),
+    points: int | None = None,
+    grid: int | None = None,
+    data: str | Path | None = None,
+    level: Number | None = None,
+    output: OutputKind | None = None,
+    timeout: float = 60.0,
+    tolerance: float = 1e-3,
+    open_area: float = 0.005,
+) -> Heatmap:
+    """Compute what :func:`paramrob.plots.draw.save` draws over two inputs.
+
+    Args:
+        model: as in :func:`check`, like ``delta``, ``perturbation``, ``leave_out``, ``domain``,
+            ``level`` and ``output``.
+        delta: every parameter within this distance of its trained value.
+        perturbation: instead of ``delta`` sizes by layer.
+        leave_out: layers that do not move.
+        domain: a box of all inputs.
+        kind: ``epsilon``, how far the confidence moves at each point; ``flips``, where labels
+            can change; or ``both``.
+        x: name of the input along the horizontal axis (``x0``, ``x1``, ... without names).
+        y: name of the input along the vertical axis.
+        fix: values of other inputs by name; what is neither shown nor fixed is free.
+        points: how many random points; 1000 by default.
+        grid: instead, points to a side of a grid.
+        data: a CSV file whose rows are to be drawn.
+        level: where the label changes.
+        output: what the outputs mean.
+        timeout: seconds.
+        tolerance: width at which the bracket of a point is closed.
+        open_area: share of the area that may stay undecided.
+
+    Returns:
+        Brackets at points and regions of inputs, all proved.
+
+    Raises:
+        InputError: a picture that cannot be drawn, with what to do instead.
+
+    >>> import paramrob, torch
+    >>> layer = torch.nn.Linear(2, 1).double()
+    >>> with torch.no_grad():
+    ...     _ = layer.weight.fill_(1.0), layer.bias.fill_(-1.0)
+    >>> found = paramrob.heatmap(layer, delta="0.125", points=2, output="value", level=0)
+    >>> x = found.epsilon.points  # epsilon is 0.125 (1 + x0 + x1)
+    >>> bool(abs(found.epsilon.upper - 0.125 * (1 + x.sum(axis=1))).max() < 1e-12)
+    True
+    """
+    from paramrob.plots.maps import MapAsked, compute
+
+    wanted = MapAsked(
+        kind,
+        x,
+        y,
+        fix,
+        points,
+        grid,
+        None if data is None else str(data),
+        timeout,
+        tolerance,
+        open_area,
+    )
     asked = Asked(
-        "estimate",
-        quantity,
+        "heatmap",
+        wanted.quantity,
         delta=delta,
         perturbation=perturbation,
         leave_out=tuple(leave_out),
         domain=domain,
-        at=at,
-        epsilon=epsilon,
-        sigma=sigma,
-        arithmetic=arithmetic,
-        accumulate=accumulate,
     )
-    settings = replace(make_settings(solver, timeout, tolerance, device), progress=progress)
-    return _answer(asked, _model(model, output, level, fold_batch_norm), settings)
+    return compute(build(asked, _model(model, output, level, False)), wanted)
 
 
-def _answer(asked: Asked, model: Model, settings: Settings) -> Outcome:
-    request = build(asked, model)
-    outcome = solve(request, settings)
+def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
+    """Answer a question from the arguments of the function that asks it, by name."""
+    options = {name: given[name] for name in _QUESTION}
+    asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
+    settings = make_settings(**{name: given[name] for name in _ENGINE})
+    subject = _model(given["model"], given["output"], given["level"], given["fold_batch_norm"])
+    request = build(asked, subject)
+    outcome = solve(request, replace(settings, progress=given["progress"]))
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 

@@ -129,18 +129,22 @@ class Arithmetic:
             centre: of the interval.
             radius: its half-width, rounded up.
 
+        Returns:
+            The half-width, infinite where the box holds values too large for the format.
+
         Raises:
-            BackendError: a value may be too large for the format.
+            BackendError: a value is too large for the format even if it does not move.
         """
-        size = np.abs(centre) + radius
-        if not (size * UP < self.storage.largest).all():
+        if not (np.abs(centre) <= self.storage.largest).all():
             raise BackendError(
-                f"parameter {name!r} reaches {float(size.max())!r}, beyond the largest "
+                f"parameter {name!r} holds {float(np.abs(centre).max())!r}, beyond the largest "
                 f"{self.name} {self.storage.largest!r}; choose a wider --arithmetic"
             )
+        size = np.abs(centre) + radius
         exact = (radius == 0) & self.storage.holds(centre)
         tiny = np.where(np.abs(centre) - radius > UP * self.storage.smallest, 0.0, size)
-        return np.asarray(np.where(exact, 0.0, upward(radius + self._rounding(size, tiny))))
+        wide = np.where(exact, 0.0, upward(radius + self._rounding(size, tiny)))
+        return np.asarray(np.where(size * UP < self.storage.largest, wide, np.inf))
 
     def _rounding(self, size: Array, tiny: Array) -> Array:
         """Bound the rounding of values up to ``size``, those below ``tiny`` perhaps to zero."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import export_options, shared_options
+from paramrob.cli_options import command_line, export_options, heatmap_options, shared_options
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
@@ -101,10 +101,55 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
 
 @main.command()
 @click.argument("model")
+@heatmap_options
+@_with_exit_codes
+def heatmap(model: str, **options: Any) -> int:
+    """Draw two inputs of MODEL: how far its confidence moves, and where its label can flip.
+
+    \b
+    paramrob heatmap model.pt --delta 0.005 -o map.png
+    paramrob heatmap model.pt --delta 0.005 --kind flips --data train.csv -o map.svg
+    paramrob heatmap model.onnx --delta 1e-3 --x age --y dose --fix weight=70 --grid 60 -o map.pdf
+    """
+    outputs = {
+        "output_file": "-o",
+        "csv_file": "--csv",
+        "html_file": "--html",
+        "json_file": "--json",
+    }
+    for name, option in outputs.items():
+        _check_writable(options[name], option)
+    if not any(options[name] for name in outputs):
+        raise InputError(
+            "nothing to write: give -o FILE.png (or .svg, .pdf), --csv, --html or --json"
+        )
+    from paramrob.plots.command import answer
+
+    made, files = answer(lambda: _loaded(model, options), options)
+    if options["html_file"] is not None:
+        from paramrob.page import save_page
+        from paramrob.page.maps import heatmap_page
+
+        page = heatmap_page(made, command_line(click.get_current_context()))
+        save_page(options["html_file"], page)
+        files.append(options["html_file"])
+    if options["json_file"] != "-":
+        from paramrob.plots.tables import print_heatmap
+
+        print_heatmap(_console(), made, files, options["quiet"])
+    return 0 if made.is_closed else OPEN
+
+
+@main.command()
+@click.argument("model")
 @export_options
 @_with_exit_codes
 def export(model: str, **options: Any) -> int:
     """Write what contradicts a property of MODEL as a formula.
+
+    SMT-LIB, and the aggregated encoding in every format, compare the score before a final
+    sigmoid where that removes the sigmoid; the direct formula for dReal and in LaTeX is the
+    paper's, sigmoid and all. The comments at its head say which.
 
     \b
     paramrob export model.pt --delta 0.01 -o q.smt2
@@ -187,7 +232,7 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     settings = make_settings(
         **{name: options[name] for name in names}, presolve=not options["no_presolve"]
     )
-    for name in ("json_file", "witness_file"):
+    for name in ("json_file", "html_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
     request = build(asked, _loaded(model, options))
     with ProgressLine(_console(stderr=True)) as line:
@@ -219,6 +264,7 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
     saved = save_reported(request, outcome, options["witness_file"])
     if options["witness_file"] and saved is None and not options["quiet"]:
         _say(f"no counterexample, so {options['witness_file']} was not written")
+    _write_page(request, outcome, options, saved)
     json_file = options["json_file"]
     if json_file is not None:
         text = json_text(as_json(request, outcome, saved))
@@ -234,6 +280,23 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
         witness_file=saved,
         verbose=options["verbose"],
         quiet=options["quiet"],
+    )
+
+
+def _write_page(
+    request: Request, outcome: Outcome, options: dict[str, Any], saved: str | None
+) -> None:
+    if options["html_file"] is None:
+        return
+    from paramrob.page import save_report
+
+    save_report(
+        options["html_file"],
+        request,
+        outcome,
+        tolerance=options["tolerance"],
+        command=command_line(click.get_current_context()),
+        witness_file=saved,
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 # Spelled out here because the modules that define them import numpy, which takes its time.
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 ARITHMETICS = ("real", "float32", "float16", "bfloat16")
 ACCUMULATED = ("float32", "float16", "bfloat16", "float64")
+KINDS = ("epsilon", "flips", "both")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,13 +45,16 @@ _PERTURBATION = (
     ),
     click.option("--leave-out", metavar="LAYER", multiple=True, help="This layer does not move."),
 )
-_DOMAIN = (
+_BOX = (
     click.option(
         "--domain",
         metavar="BOX",
         help='"6.3:20.5,2.0:3.9" (one pair serves all inputs), or a CSV or TOML file.',
     ),
     click.option("--domain-from", metavar="DATA.csv", help="The bounding box of these rows."),
+)
+_DOMAIN = (
+    *_BOX,
     click.option("--at", metavar="POINTS", help='"v1,v2,..." or a CSV or .npz file of points.'),
 )
 _PROPERTY = (
@@ -120,6 +126,7 @@ _ARITHMETIC = (
 )
 _OUTPUT = (
     click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
+    click.option("--html", "html_file", metavar="FILE", help="Write the answer as a web page."),
     click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
     click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
     click.option("-q", "--quiet", is_flag=True, help="Print one line."),
@@ -152,6 +159,75 @@ _EXPORT = (
 )
 
 
+_HEATMAP = (
+    click.option(
+        "-o",
+        "--output-file",
+        metavar="FILE",
+        help="The picture: .png, .svg or .pdf.",
+    ),
+    click.option(
+        "--kind",
+        type=click.Choice(KINDS),
+        default="both",
+        show_default=True,
+        help="How far the confidence moves, which inputs flip, or both.",
+    ),
+    click.option("--x", "x_name", metavar="NAME", help="The input along the horizontal axis."),
+    click.option("--y", "y_name", metavar="NAME", help="The input along the vertical axis."),
+    click.option(
+        "--fix",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Another input's value; inputs that are neither shown nor fixed are free.",
+    ),
+    click.option(
+        "--points", type=int, metavar="N", help="Random points for epsilon.  [default: 1000]"
+    ),
+    click.option("--grid", type=int, metavar="N", help="Instead, N times N points in a grid."),
+    click.option("--data", metavar="DATA.csv", help="Draw these rows, by class if it is there."),
+    click.option(
+        "--open-area",
+        type=float,
+        metavar="SHARE",
+        default=0.005,
+        show_default=True,
+        help="Share of the area that may stay undecided.",
+    ),
+    click.option(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        default=60.0,
+        show_default=True,
+        help="Engine seconds of the whole command.",
+    ),
+    click.option(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        default=1e-3,
+        show_default=True,
+        help="Width at which a bracket is closed.",
+    ),
+    click.option("--csv", "csv_file", metavar="FILE", help="Write the numbers as CSV."),
+    click.option("--json", "json_file", metavar="FILE|-", help="Write the numbers as JSON."),
+    click.option(
+        "--html", "html_file", metavar="FILE", help="Write pictures and numbers as a page."
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full."),
+    click.option("-q", "--quiet", is_flag=True, help="Print one line."),
+)
+
+
+def heatmap_options(command: Command) -> Command:
+    """Add the options of ``heatmap``, in the order that the help shows."""
+    for group in reversed((_PERTURBATION, _BOX, _MODEL, _HEATMAP)):
+        for option in reversed(group):
+            command = option(command)
+    return command
+
+
 def export_options(command: Command) -> Command:
     """Add the options of ``export``, in the order that the help shows."""
     for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)):
@@ -167,3 +243,23 @@ def shared_options(command: Command) -> Command:
         for option in reversed(group):
             command = option(command)
     return command
+
+
+def command_line(context: click.Context) -> str:
+    """Return what was typed, but for ``-q`` and ``-v``, as a shell runs it again."""
+    words = ["paramrob", context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not typed or name in ("quiet", "verbose"):
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(max(parameter.opts, key=len))
+        else:
+            option = max(parameter.opts, key=len)
+            values = value if parameter.multiple else (value,)
+            words += [word for each in values for word in (option, str(each))]
+    return shlex.join(words)

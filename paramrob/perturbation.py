@@ -40,12 +40,18 @@ class ParameterInterval:
         return np.asarray(np.nextafter(total, np.inf) if self.relative else total)
 
     def inner(self) -> tuple[Array, Array]:
-        """Return ends rounded into the interval; the centre always lies between them."""
-        down = float_below(self.relative) * np.abs(self.centre)
-        down = np.maximum(np.nextafter(down, -np.inf), 0.0) + float_below(self.absolute)
-        down = np.maximum(np.nextafter(down, -np.inf), 0.0)
-        lower = np.minimum(np.nextafter(self.centre - down, np.inf), self.centre)
-        upper = np.maximum(np.nextafter(self.centre + down, -np.inf), self.centre)
+        """Return ends rounded into the interval; the centre always lies between them.
+
+        Without a relative part they are the float64 numbers next to the ends, and the ends
+        themselves where these are such numbers.
+        """
+        down: Array | float = float_below(self.absolute)
+        if self.relative:
+            product = float_below(self.relative) * np.abs(self.centre)
+            product = np.maximum(np.nextafter(product, -np.inf), 0.0)
+            down = np.maximum(np.nextafter(product + down, -np.inf), 0.0)
+        lower = np.minimum(_sum_above(self.centre, -down), self.centre)
+        upper = np.maximum(-_sum_above(-self.centre, -down), self.centre)
         return np.asarray(lower), np.asarray(upper)
 
     def exact(self, index: int) -> tuple[Fraction, Fraction]:
@@ -140,3 +146,16 @@ class Perturbation:
     def as_json(self) -> dict[str, object]:
         """Return the report's ``perturbation`` object."""
         return {"kind": self.kind, **self.description}
+
+
+def _sum_above(a: Array, b: Array | float) -> Array:
+    """Return ``a + b``, the next float64 where rounding went below it.
+
+    The rounding error is computed exactly (Knuth, The Art of Computer Programming, vol. 2, 4.2.2).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = a + b
+        rest = total - a
+        error = (a - (total - rest)) + (b - rest)
+    # Where the sum overflows the error is no number, and the largest float64 lies inside.
+    return np.where(error <= 0, total, np.nextafter(total, np.inf))

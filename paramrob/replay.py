@@ -49,14 +49,16 @@ def evaluate_exact(
         parameters: values to use instead of the stored ones, by name.
 
     Returns:
-        One number for each output, in row-major order: ``flint.fmpq`` (exact) where no sigmoid,
-        tanh or softmax was passed, else ``flint.arb``, a ball around the exact value, with a
-        relative radius below 2**-70 or an absolute one below 2**-200 (wider only if 4096 bits do
-        not suffice).
+        One number for each output, in row-major order: ``flint.fmpq`` (exact) where only
+        rational operations were passed, else ``flint.arb``, a ball around the exact value, with
+        a relative radius below 2**-70 or an absolute one below 2**-200 (wider only if 4096 bits
+        do not suffice). Sigmoids, exponentials, error functions and roots are not rational, nor
+        is a batch normalisation, unless it divides by roots of squares; rationals that grow
+        beyond 65536 bits become balls too.
 
     Raises:
         ReplayError: a wrong number of inputs, an unknown parameter, a wrong shape, NaN or
-            infinity, or a division by a parameter that is zero.
+            infinity, a division by a parameter that is zero, or a variance that is not positive.
     """
     given = {n: _checked_array(network, n, v) for n, v in (parameters or {}).items()}
     run = ExactRun(network, _finite_input(network.input_size, x), given)

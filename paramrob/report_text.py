@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from paramrob.decimals import bracket_texts, middle, nearest_text
-from paramrob.domain import Ball, Box, Domain, Point
-from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
-from paramrob.problem import Problem
-from paramrob.properties import Property
 from paramrob.report import boundary_sentence, is_closed, label_name, reported_witness, versions
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
-from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
+from paramrob.verdict import Interval, Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
+from paramrob.wording import (
+    bracket_meaning,
+    domain_words,
+    ends_said,
+    inputs_text,
+    output_words,
+    percent,
+    perturbation_words,
+    property_words,
+    question,
+)
 
-_SHOWN_INPUTS = 8
 _SHOWN_OUTPUTS = 10
 _SHOWN_POINTS = 10
 _STYLES = {Verdict.ROBUST: "bold green", Verdict.NOT_ROBUST: "bold red"}
@@ -29,13 +34,6 @@ _VERDICTS = {
     Verdict.ROBUST: "ROBUST (proved)",
     Verdict.NOT_ROBUST: "NOT ROBUST (refuted by a replayed witness)",
     Verdict.UNKNOWN: "UNKNOWN (neither proved nor refuted)",
-}
-_BRACKETS = {
-    "epsilon": "largest change of the {output}",
-    "sigma": "farthest flip: lead of the best logit",
-    "sigma_above": "farthest flip above the level",
-    "sigma_below": "farthest flip below the level",
-    "delta": "largest delta that keeps the property",
 }
 
 
@@ -82,17 +80,22 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
         console.print(Text(answer))
         return
     problem, model = replayed.problem, replayed.model
-    claim = "" if problem.property is None else _property_words(problem.property, problem)
+    claim = "" if problem.property is None else property_words(problem.property, problem)
     rows: list[tuple[str, RenderableType]] = [
         ("question", Text(f"{claim}?")),
         ("model", Text(str(model.path))),
-        ("inputs", Text(_domain_words(model, problem.domain))),
+        ("inputs", Text(domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
     ]
     if replayed.reason:
         rows.append(("because", Text(replayed.reason)))
     if replayed.witness is not None:
         rows += _witness_rows(model, replayed.witness)
+    _print(console, _grid(rows))
+
+
+def print_rows(console: Console, rows: Iterable[tuple[str, RenderableType]]) -> None:
+    """Print names and texts in two columns."""
     _print(console, _grid(rows))
 
 
@@ -126,49 +129,6 @@ def headline(outcome: Outcome) -> str:
     )
 
 
-def question(request: Request) -> str:
-    """Return what was asked, in plain words."""
-    asked, output = request.asked, request.model.output
-    holds = _property_words(asked.property(), request.problems[0])
-    where = _where(request)
-    moved = "every parameter vector in the box"
-    if asked.quantity is None:
-        return f"{holds}, {where} and {moved}?"
-    if asked.quantity == "epsilon":
-        return f"how far can the {_measured(output)} move, {where} and {moved}?"
-    if asked.quantity == "sigma":
-        return f"how far from the decision boundary can a label flip, {where} and {moved}?"
-    return f"up to which delta {holds}, {where}?"
-
-
-def _property_words(asked: Property, problem: Problem) -> str:
-    output = problem.output
-    if asked.epsilon is not None:
-        return f"does the {_measured(output)} move by at most {decimal_text(asked.epsilon)}"
-    if asked.sigma is None:
-        return "does the label stay the same"
-    sigma = decimal_text(asked.sigma)
-    if problem.reference.output_size == 1:
-        level = decimal_text(output.level or Fraction(0))
-        return (
-            "does the label stay the same where the trained network is at least "
-            f"{sigma} from the level {level}"
-        )
-    return f"does the label stay the same where the best logit leads by at least {sigma}"
-
-
-def _measured(output: OutputInfo) -> str:
-    return "output" if output.kind == "value" else "confidence"
-
-
-def _where(request: Request) -> str:
-    if request.several:
-        count = len(request.problems)
-        return "at this input" if count == 1 else f"at each of {count} points"
-    is_box = isinstance(request.problems[0].domain, Box)
-    return "for every input of the box" if is_box else "at this input"
-
-
 def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
     model = request.model
     count = model.network.parameter_count
@@ -176,91 +136,11 @@ def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
     rows = [("model", f"{name}, {count} parameters")]
     if verbose and model.sha256:
         rows.append(("sha256", model.sha256))
-    rows.append(("parameters", _perturbation_words(request)))
+    rows.append(("parameters", perturbation_words(request)))
     if not request.several:
-        rows.append(("inputs", _domain_words(model, request.problems[0].domain)))
-    rows.append(("output", _output_words(model)))
+        rows.append(("inputs", domain_words(model, request.problems[0].domain)))
+    rows.append(("output", output_words(model)))
     return rows
-
-
-def _perturbation_words(request: Request) -> str:
-    box = request.perturbation
-    network = request.problems[0].uncertain.network
-    every = [p for p in network.parameters.values() if not p.fixed]
-    moved = [p for p in every if p.name in box.parameters]
-    if request.asked.quantity == "delta":
-        return _of_which([p.name for p in moved], len(every), "delta is what is asked")
-    sizes = {(box.interval(p).absolute, box.interval(p).relative) for p in moved}
-    if len(sizes) == 1:
-        absolute, relative = next(iter(sizes))
-        said = _size_words(absolute, relative)
-        return _of_which([p.name for p in moved], len(every), f"each within {said}")
-    return "; ".join(
-        f"{p.name} within {_size_words(box.interval(p).absolute, box.interval(p).relative)}"
-        for p in moved
-    )
-
-
-def _of_which(moved: list[str], total: int, said: str) -> str:
-    return f"all, {said}" if len(moved) == total else f"{', '.join(moved)}: {said}"
-
-
-def _size_words(absolute: Fraction, relative: Fraction) -> str:
-    parts = [decimal_text(absolute)] if absolute or not relative else []
-    if relative:
-        parts.append(f"{decimal_text(relative * 100)} % of its magnitude")
-    return f"{' plus '.join(parts)} of the trained value"
-
-
-def _domain_words(model: Model, domain: Domain) -> str:
-    if isinstance(domain, Ball):
-        return f"within {_plain(domain.radius)} of {inputs_text(model, domain.x)}"
-    if isinstance(domain, Point):
-        return inputs_text(model, domain.x)
-    pairs = list(zip(domain.lower, domain.upper, strict=True))
-    if len(set(pairs)) == 1 and (len(pairs) > 1 and model.inputs.names is None):
-        low, high = pairs[0]
-        return f"each of {len(pairs)} from {_plain(low)} to {_plain(high)}"
-    said = [f"from {_plain(low)} to {_plain(high)}" for low, high in pairs]
-    return _inputs(model, said, "")
-
-
-def inputs_text(model: Model, x: Iterable[float]) -> str:
-    """Return an input with the names and units that the sidecar gives."""
-    return _inputs(model, [_short(repr(float(v))) for v in x], "= ")
-
-
-def _inputs(model: Model, said: Sequence[str], link: str) -> str:
-    names = model.inputs.names or [f"x{i}" for i in range(len(said))]
-    units = model.inputs.units or [""] * len(said)
-    parts = [
-        f"{name} {link}{text} {unit}".rstrip()
-        for name, text, unit in zip(names, said, units, strict=True)
-    ]
-    more = len(parts) - _SHOWN_INPUTS
-    if more > 0:
-        parts = [*parts[:_SHOWN_INPUTS], f"and {more} more"]
-    return ", ".join(parts)
-
-
-def _plain(value: Fraction) -> str:
-    return _short(repr(float(value)))
-
-
-def _short(text: str) -> str:
-    return text.removesuffix(".0")
-
-
-def _output_words(model: Model) -> str:
-    output = model.output
-    if model.network.output_size > 1:
-        return f"{model.network.output_size} {output.kind}"
-    if output.level is None:
-        return output.kind
-    zero, one = (label_name(output, label) for label in (0, 1))
-    level = decimal_text(output.level)
-    after = " after the sigmoid" if output.kind == "logit" else ""
-    return f"{output.kind}; label {one} above {level}{after}, else {zero}"
 
 
 def _answer(outcome: Outcome, tolerance: float) -> RenderableType:
@@ -276,20 +156,12 @@ def _brackets(request: Request, outcome: Outcome) -> list[tuple[str, RenderableT
     rows: list[tuple[str, RenderableType]] = []
     for name, bracket in outcome.brackets.items():
         lower, upper = bracket_texts(bracket.lower, bracket.upper)
-        meaning = _BRACKETS.get(name, "").format(output=_measured(request.model.output))
+        meaning = bracket_meaning(name, request.model.output)
         text = Text(f"{lower} .. {upper}", style="bold")
         rows.append((name.replace("_", " "), text.append(f"  {meaning}", style="not bold")))
     if rows:
-        rows.append(("", Text(_ends_said(outcome.brackets.values(), "delta" in outcome.brackets))))
+        rows.append(("", Text(ends_said(outcome.brackets.values(), "delta" in outcome.brackets))))
     return rows
-
-
-def _ends_said(brackets: Iterable[Bracket], is_delta: bool) -> str:
-    if is_delta:
-        return "lower end proved, upper end refuted by a replayed witness"
-    if any(b.witness is not None for b in brackets):
-        return "lower end attained by a replayed witness, upper end proved"
-    return "upper end proved"
 
 
 def _witness(
@@ -343,9 +215,9 @@ def _points(
         rows.append(("points", Text(f"{said} of {len(outcome.points)}")))
     accuracy = outcome.accuracy
     if accuracy is not None:
-        text = f"{_percent(accuracy.reference)} as trained"
+        text = f"{percent(accuracy.reference)} as trained"
         if accuracy.certified is not None and accuracy.at_most is not None:
-            ends = f"{_percent(accuracy.certified)} and {_percent(accuracy.at_most)}"
+            ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
             text += f"; between {ends} under the worst parameters for each point"
         rows.append(("accuracy", Text(text)))
     odd = [(i, o) for i, o in enumerate(outcome.points) if o.verdict is not Verdict.ROBUST]
@@ -356,10 +228,6 @@ def _points(
     if len(odd) > len(shown):
         rows.append(("", Text(f"and {len(odd) - len(shown)} more points; -v lists them all")))
     return rows
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
 
 
 def _engine(request: Request, outcome: Outcome, verbose: bool) -> str:

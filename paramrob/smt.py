@@ -13,14 +13,15 @@ from paramrob.encoders.goals import GoalName
 from paramrob.encoders.presolve import Presolve, presolve
 from paramrob.encoders.terms import Query
 from paramrob.engine import Settings
-from paramrob.errors import BackendError, InputError, ReplayError, SoundnessError
-from paramrob.exact import float_above, float_below
-from paramrob.problem import Problem, UncertainNetwork, check_labels, check_real
+from paramrob.errors import BackendError, InputError, ReplayError
+from paramrob.exact import float_above
+from paramrob.largest_delta import largest_delta
+from paramrob.problem import Problem, check_labels, check_real
 from paramrob.properties import Quantity
 from paramrob.replay import refutes, replay
 from paramrob.solvers.base import Answer, Solver
+from paramrob.solvers.keep import solver_for
 from paramrob.solvers.maximize import maximize
-from paramrob.solvers.registry import make_solver
 from paramrob.verdict import (
     Approximation,
     Bracket,
@@ -40,8 +41,6 @@ _NEAR = Fraction(1, 50)
 """Share of its width within which a candidate's value is also tried at the end of its box."""
 _HINT_SHARE = 0.25
 _HINT_SECONDS = 5.0
-_FIRST_DELTA = Fraction(1, 128)
-_LARGEST_DELTA = 1 << 20
 
 
 def decide(problem: Problem, settings: Settings) -> Outcome:
@@ -55,7 +54,7 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
     started = time.monotonic()
     if problem.property is None:
         raise InputError("no property to decide; give one or estimate a quantity")
-    with make_solver(settings.solver) as solver:
+    with solver_for(settings.solver) as solver:
         outcome = _decide(problem, settings, solver, started + settings.timeout)
     return replace(outcome, engine_seconds=time.monotonic() - started)
 
@@ -82,9 +81,15 @@ def estimate(
     """
     started = time.monotonic()
     deadline = started + settings.timeout
-    with make_solver(settings.solver) as solver:
+    with solver_for(settings.solver) as solver:
         if quantity == "delta":
-            outcome = _delta(problem, settings, solver, deadline)
+            found = largest_delta(
+                problem,
+                settings,
+                settings.timeout,
+                lambda p, seconds: _decide(p, settings, solver, time.monotonic() + seconds),
+            )
+            outcome = replace(found, solver=settings.solver)
         elif quantity in ("epsilon", "sigma"):
             outcome = _maxima(problem, quantity, settings, solver, deadline, known)
         else:
@@ -330,36 +335,3 @@ def _measure(witness: Witness, goal: GoalName) -> Interval | None:
     if goal in side and before != side[goal]:
         return None
     return witness.margin
-
-
-def _delta(problem: Problem, settings: Settings, solver: Solver, deadline: float) -> Outcome:
-    """Bisect on the box: proved for the lower end, refuted for the upper one."""
-    if problem.property is None:
-        raise InputError("the largest delta for which property? give --epsilon, --sigma or labels")
-    lower, upper = Fraction(0), None
-    witness, reason = None, None
-    delta = _FIRST_DELTA
-    exact = True
-    while upper is None or upper - lower > Fraction(settings.tolerance):
-        box = problem.uncertain.perturbation.scaled(delta)
-        trial = replace(problem, uncertain=UncertainNetwork(problem.uncertain.network, box))
-        outcome = _decide(trial, settings, solver, deadline)
-        exact = exact and outcome.exact_encoding
-        if outcome.verdict is Verdict.ROBUST:
-            lower = delta
-        elif outcome.verdict is Verdict.NOT_ROBUST:
-            upper, witness = delta, outcome.witness
-        else:
-            reason = f"delta = {float(delta):.6g} was left open: {outcome.reason}"
-            break
-        if settings.progress:
-            settings.progress("delta", float(lower), math.inf if upper is None else float(upper))
-        if upper is None and delta > _LARGEST_DELTA:
-            reason = "the property holds for every delta that was tried"
-            break
-        delta = 4 * delta if upper is None else (lower + upper) / 2
-    if upper is not None and lower > upper:
-        raise SoundnessError(f"delta {float(lower)!r} was proved, {float(upper)!r} refuted")
-    top = math.inf if upper is None else float_above(upper)
-    brackets = {"delta": Bracket(float_below(lower), top, witness)}
-    return Outcome(None, reason, brackets, solver=settings.solver, exact_encoding=exact)

@@ -23,6 +23,7 @@ from paramrob.errors import BackendError, InputError, SoundnessError
 from paramrob.problem import Problem, check_labels
 from paramrob.properties import Quantity
 from paramrob.requests.build import Request
+from paramrob.solvers.keep import kept_solvers
 from paramrob.verdict import Bracket, Outcome, Verdict
 
 CHEAP_SECONDS = 2.0
@@ -124,7 +125,7 @@ def solve(request: Request, settings: Settings) -> Outcome:
         SoundnessError: two results contradict each other.
     """
     clock = _Clock(settings.timeout)
-    with _interrupts() as stopped:
+    with _interrupts() as stopped, kept_solvers():
         outcomes = [
             _main(request, problem, _share(settings, clock, len(request.problems) - i), stopped)
             for i, problem in enumerate(request.problems)

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from paramrob.errors import SoundnessError
 from paramrob.models.network import Array
 
+TIME_UP = "the time ran out; raise --timeout"
+INTERRUPTED = "stopped by the user; let it run longer for a narrower bracket"
+"""Reasons that engines share."""
+
 
 class Verdict(enum.Enum):
     """What a user gets."""

@@ -202,6 +202,10 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
         unknown = sorted(set(table) - set(network.parameters))
         if unknown:
             raise InputError(f"the witness perturbs {unknown[0]!r}, which the model does not have")
+        if fixed := sorted(name for name in table if network.parameters[name].fixed):
+            raise InputError(
+                f"the witness perturbs {fixed[0]!r}, which the model keeps fixed; save it again"
+            )
         radii.append({name: _rational(value, name) for name, value in table.items()})
     kind = said.get("kind")
     if not isinstance(kind, str):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,7 +13,7 @@ import pytest
 
 import paramrob
 from paramrob import InputError, Outcome, PointsOutcome, Verdict, api, engine
-from paramrob.engine import Settings
+from paramrob.engine import Encoding, Settings
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
 from paramrob.verdict import Bracket
@@ -104,6 +105,44 @@ def test_the_engine_gets_its_settings(seen: list[tuple[Problem, Settings]]) -> N
     assert settings.progress is progress
 
 
+def test_every_engine_keyword_reaches_the_engine(seen: list[tuple[Problem, Settings]]) -> None:
+    wanted = {"solver": "icp", "encoding": "aggregated", "presolve": False, "cross_check": "z3"}
+    paramrob.estimate(bare_model(), "sigma", delta=1, **wanted)  # type: ignore[arg-type]
+    paramrob.check(bare_model(), delta=1, **wanted)  # type: ignore[arg-type]
+    for _, settings in seen[:2]:
+        assert {name: getattr(settings, name) for name in wanted} == wanted
+    paramrob.check(bare_model(), delta=1)
+    assert (seen[-1][1].encoding, seen[-1][1].presolve, seen[-1][1].cross_check) == (
+        None,
+        True,
+        None,
+    )
+
+
+def test_both_functions_take_the_same_keywords() -> None:
+    first, second = (inspect.signature(f).parameters for f in (paramrob.check, paramrob.estimate))
+    assert list(second) == ["model", "quantity", *list(first)[1:]]
+    assert all(first[name] == second[name] for name in first)
+    assert len(first) > 10
+
+
+@pytest.mark.parametrize("encoding", ["direct", "aggregated"])
+@pytest.mark.parametrize("presolve", [True, False])
+def test_a_solver_answers_through_the_api(encoding: Encoding, presolve: bool) -> None:
+    outcome = paramrob.check(
+        named_model(),
+        delta="0.005",
+        sigma="0.0244",
+        solver="z3",
+        encoding=encoding,
+        presolve=presolve,
+        cross_check="bounds",
+    )
+    assert outcome.verdict is Verdict.ROBUST
+    assert outcome.solver == "z3"
+    assert "cross-checked: bounds says robust" in outcome.notes
+
+
 def test_level_and_output_override_what_the_model_says(
     seen: list[tuple[Problem, Settings]],
 ) -> None:
@@ -127,6 +166,9 @@ def test_level_and_output_override_what_the_model_says(
         (bare_model(), {"delta": 1, "output": "value"}, "--level"),
         (classifier_model(), {"delta": 1, "output": "probability"}, "output kind"),
         (bare_model(), {"delta": 1, "timeout": 0}, "timeout"),
+        (bare_model(), {"delta": 1, "encoding": "odd"}, "choose direct or aggregated"),
+        (bare_model(), {"delta": 1, "solver": "cvc5"}, "no solver 'cvc5'"),
+        (bare_model(), {"delta": 1, "cross_check": "cvc5"}, "no solver 'cvc5'"),
         ("nowhere.pt", {"delta": 1}, "nowhere.pt"),
     ],
 )

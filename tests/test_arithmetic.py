@@ -52,9 +52,8 @@ def test_the_constants_are_torchs(name: str) -> None:
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(value=NUMBERS)
 def test_rounding_is_numpys(name: str, value: float) -> None:
-    kind = {"float32": np.float32, "float16": np.float16}[name]
     with np.errstate(over="ignore"):
-        theirs = float(kind(value))
+        theirs = float(np.array(value).astype(name))
     ours = float(STORED[name].nearest(np.array(value)))
     assert ours == (theirs if np.isfinite(theirs) else value)
     assert float(rounded(np.array(value), name)) == theirs
@@ -258,11 +257,21 @@ def test_engines_that_know_real_numbers_only_refuse() -> None:
         with pytest.raises(BackendError, match="ask about points"):
             estimate(problem("float32", labels, domain=box), quantity)
     with pytest.raises(BackendError, match="ask about points"):
-        estimate(problem("float32", labels), "delta")
-    with pytest.raises(BackendError, match="ask about points"):
         decide(problem("float32", labels), Settings(solver="z3"))
     with pytest.raises(BackendError, match="ask about points"):
         estimate(problem("float32", None), "epsilon", Settings(solver="z3"))
+
+
+def test_the_largest_delta_is_of_the_arithmetic() -> None:
+    found = {}
+    for name in ("real", "float32", "float16"):
+        asked = problem(name, Property("labels"))
+        outcome = estimate(asked, "delta", Settings(timeout=20, tolerance=1e-3, method="crown"))
+        assert outcome.semantics == name
+        found[name] = outcome.brackets["delta"]
+    assert 0 < found["float16"].lower < found["float32"].upper
+    assert found["float32"].lower <= found["real"].upper
+    assert found["float16"].lower <= found["real"].upper
 
 
 def test_an_answer_about_another_arithmetic_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,9 @@ import z3
 from click.testing import CliRunner, Result
 
 from paramrob.cli import main
+from paramrob.export import export_text
+from paramrob.requests.build import Asked, build
+from tests.small_models import classifier_model
 
 ROOT = Path(__file__).parent.parent
 CATS = str(ROOT / "case_studies" / "cats" / "model.pt")
@@ -54,6 +57,40 @@ def test_the_head_says_what_the_formula_is_about(tmp_path: Path) -> None:
     ):
         assert said in text
     assert str(ROOT) not in text
+
+
+SCORE, CONFIDENCE = "compared: the score before", "compared: confidences, behind the final sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "squashed"),
+    [
+        (("--sigma", "0.05"), SCORE, False),
+        (("--sigma", "0.05", "--encoding", "aggregated", "--format", "dreal"), SCORE, False),
+        (("--epsilon", "0.05", "--at", "7.5,2.5"), SCORE, False),
+        (("--format", "dreal"), SCORE, False),
+        (("--sigma", "0.05", "--format", "dreal"), CONFIDENCE, True),
+        (("--epsilon", "0.05", "--at", "7.5,2.5", "--format", "latex"), CONFIDENCE, True),
+        (("--epsilon", "0.05"), CONFIDENCE, True),
+        (("--epsilon", "0.05", "--encoding", "aggregated"), CONFIDENCE, True),
+    ],
+)
+def test_the_head_says_whether_scores_or_confidences_are_compared(
+    arguments: tuple[str, ...], said: str, squashed: bool
+) -> None:
+    result = export(CATS, "--delta", "0.01", *arguments)
+    assert result.exit_code == 0, result.output
+    assert said in result.stdout
+    formula = "".join(line for line in result.stdout.splitlines() if line[:1] not in (";", "%"))
+    assert any(word in formula for word in ("(exp ", "\\exp", "\\sigma", "e^{")) == squashed
+
+
+def test_classes_and_values_are_compared_as_they_are() -> None:
+    text = export_text(build(Asked(delta="0.01"), classifier_model()))
+    assert "compared: the classes' scores before the final softmax" in text
+    plain = export(RELU, "--delta", "0.01", "--output", "value", "--level", "0")
+    assert plain.exit_code == 0, plain.output
+    assert "compared:" not in plain.stdout
 
 
 def test_every_format_and_encoding_is_written() -> None:

@@ -29,7 +29,7 @@ RELATIVE = st.one_of(
 )
 
 
-@settings(deadline=None)
+@settings(derandomize=True, database=None, deadline=None)
 @given(centre=CENTRE, absolute=RADIUS, relative=RELATIVE)
 @example(1.0, Fraction(1, 10), Fraction(0))
 @example(1e300, Fraction(1, 100), Fraction(0))
@@ -50,7 +50,7 @@ def test_rounded_ends_lie_on_the_right_side(
     assert Fraction(centre) <= Fraction(float(upper)) <= Fraction(centre) + exact
 
 
-@settings(deadline=None)
+@settings(derandomize=True, database=None, deadline=None)
 @given(centre=CENTRE, absolute=RADIUS, relative=RELATIVE)
 @np.errstate(over="ignore")
 def test_rounding_gives_away_little(centre: float, absolute: Fraction, relative: Fraction) -> None:
@@ -64,6 +64,21 @@ def test_rounding_gives_away_little(centre: float, absolute: Fraction, relative:
     if abs(centre) + float(exact) < 1e308:
         assert Fraction(float(lower)) <= Fraction(centre) - exact + slack
         assert Fraction(float(upper)) >= Fraction(centre) + exact - slack
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(centre=CENTRE, radius=st.one_of(MAGNITUDE, st.integers(0, 64).map(lambda n: n / 8)))
+@example(1.0, 2.0**-53)
+@example(2.0, 0.25)
+@np.errstate(over="ignore")
+def test_an_absolute_box_gives_away_nothing(centre: float, radius: float) -> None:
+    """The next float64 is outside: an end that is one itself is kept."""
+    (lower,), (upper,) = ParameterInterval(np.array([centre]), Fraction(radius)).inner()
+    for end, outward in ((lower, -math.inf), (upper, math.inf)):
+        beyond = float(np.nextafter(end, outward))
+        assert abs(Fraction(float(end)) - Fraction(centre)) <= Fraction(radius)
+        if math.isfinite(beyond):
+            assert abs(Fraction(beyond) - Fraction(centre)) > Fraction(radius)
 
 
 def test_no_perturbation_is_a_point() -> None:

@@ -79,7 +79,9 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 
 
 @needs_make
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "bench", "wheel"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "lint", "types", "bench", "case-studies", "wheel"]
+)
 def test_make_knows_its_targets_and_makes_the_environment_first(
     target: str, tmp_path: Path
 ) -> None:

@@ -20,10 +20,11 @@ from paramrob.report import (
     reported_witness,
     witness_problem,
 )
-from paramrob.report_text import print_report, question
+from paramrob.report_text import print_report
 from paramrob.requests.build import Asked, Request, build
 from paramrob.solve import Accuracy, PointsOutcome
 from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
+from paramrob.wording import question
 from tests.small_models import bare_model, classifier_model, named_model, scaled_model
 
 SECTION_8 = [

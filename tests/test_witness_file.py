@@ -24,6 +24,7 @@ from paramrob.properties import Property
 from paramrob.replay import refutes, replay
 from paramrob.verdict import Witness
 from paramrob.witness_file import load_witness, problem_from_meta, problem_meta, save_witness
+from tests.graphs import Graph
 
 BOX = Box((Fraction("6.3"), Fraction(1, 3)), (Fraction("20.5"), Fraction(0.1) + 3))
 POINT = Point((0.1, 5e-324))
@@ -296,3 +297,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     save_witness(path, witness(w=X), {"n": 3})
     assert load_witness(path)[2] == {"n": 3}
     assert [p.name for p in tmp_path.iterdir()] == ["w.npz"]
+
+
+def test_a_witness_may_not_perturb_statistics() -> None:
+    graph = Graph((2, 3), np.random.default_rng(0))
+    graph.norm()
+    normed, output = graph.network(), OutputInfo("value", None)
+    model = Model(normed, InputInfo(), output)
+    moved = Perturbation({"v1": Fraction(1)})
+    problem = Problem(normed, UncertainNetwork(normed, moved), Point((0.0,) * 6), output)
+    with pytest.raises(InputError, match="'v1', which the model keeps fixed"):
+        problem_from_meta(problem_meta(model, problem), model)

@@ -39,25 +39,34 @@ def split(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return order[rows // 5 :], order[: rows // 5]
 
 
-def train(kind: str, x: torch.Tensor, y: torch.Tensor) -> nn.Sequential:
-    """Return a network trained on raw inputs ``x``, with the scaler folded in."""
-    torch.manual_seed(SEED)
+def train_scaled(kind: str, z: torch.Tensor, y: torch.Tensor, seed: int = SEED) -> nn.Sequential:
+    """Return a network trained on standardised inputs ``z``.
+
+    With one seed both kinds start from the same 13 numbers.
+    """
+    torch.manual_seed(seed)
     hidden = [nn.ReLU()] if kind == "relu" else []
     model = nn.Sequential(nn.Linear(2, 3), *hidden, nn.Linear(3, 1), nn.Sigmoid()).double()
-    mean, scale = x.mean(dim=0), x.std(dim=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     loss_of = nn.BCELoss()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss_of(model((x - mean) / scale), y).backward()
+        loss_of(model(z), y).backward()
         optimizer.step()
+    return model.requires_grad_(False).eval()
+
+
+def train(kind: str, x: torch.Tensor, y: torch.Tensor) -> nn.Sequential:
+    """Return a network trained on raw inputs ``x``, with the scaler folded in."""
+    mean, scale = x.mean(dim=0), x.std(dim=0)
+    model = train_scaled(kind, (x - mean) / scale, y)
     first = model[0]
     if not isinstance(first, nn.Linear):
         raise TypeError("the first layer is the one that takes the scaler")
     with torch.no_grad():
         first.weight /= scale
         first.bias.sub_(first.weight @ mean)
-    return model.requires_grad_(False).eval()
+    return model
 
 
 def main() -> None:

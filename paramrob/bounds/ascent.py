@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,16 @@ from torch import Tensor
 from paramrob.bounds.chain import Chain
 from paramrob.bounds.targets import Target
 from paramrob.models.network import Activation
+
+
+class Score(Protocol):
+    """What :func:`push` raises: the part of a target that needs no bounds."""
+
+    def pushed(self, z: Tensor, p: Tensor) -> Tensor:
+        """Return a score ``(batch,)`` whose gradient tells where each slack should go."""
+
+    def attained(self, z: Tensor, p: Tensor) -> Tensor:
+        """Return the value ``(batch,)``; ``-inf`` where the pair does not count."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +51,33 @@ def activate(op: Activation, z: Tensor) -> Tensor:
     return z
 
 
-def run(chain: Chain, x: Tensor, theta: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the results of reference and uncertain network, ``(batch, out)`` each."""
+def run(
+    chain: Chain, x: Tensor, theta: Sequence[Tensor], leak: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the results of reference and uncertain network, ``(batch, out)`` each.
+
+    A ``leak`` gives the uncertain network's ReLUs a slope left of 0: then gradients tell what a
+    neuron would do that is off.
+    """
     h = t = x
     for k, layer in enumerate(chain.layers):
         h = h @ layer.weight.T + layer.bias
         centre = t @ (layer.weight + layer.weight_offset).T + layer.bias + layer.bias_offset
         t = centre + theta[k] * (t.abs() @ layer.weight_radius.T + layer.bias_radius)
         if k < len(chain.activations):
-            h, t = activate(chain.activations[k], h), activate(chain.activations[k], t)
+            op = chain.activations[k]
+            h = activate(op, h)
+            t = torch.where(t > 0, t, leak * t) if leak and op.kind == "relu" else activate(op, t)
     return h, t
 
 
-def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tensor, list[Tensor]]:
-    """Return the value at each input for slacks that follow the gradient's sign."""
+def push(
+    chain: Chain, target: Score, x: Tensor, rounds: int = 2, leak: float = 0.0
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the value at each input for slacks that follow the gradient's sign.
+
+    With a ``leak`` the gradient is that of :func:`run` with it; the value never is.
+    """
     theta = [
         torch.zeros(x.shape[0], layer.weight.shape[0], dtype=x.dtype, device=x.device)
         for layer in chain.layers
@@ -63,7 +87,7 @@ def push(chain: Chain, target: Target, x: Tensor, rounds: int = 2) -> tuple[Tens
     for turn in range(rounds):
         leaves = [t.detach().requires_grad_(True) for t in theta]
         with torch.enable_grad():
-            score = target.pushed(*run(chain, x, leaves)).sum()
+            score = target.pushed(*run(chain, x, leaves, leak)).sum()
             gradients = torch.autograd.grad(score, leaves)
         theta = [torch.where(g >= 0, 1.0, -1.0).to(x.dtype) for g in gradients]
         with torch.no_grad():

@@ -18,12 +18,11 @@ from paramrob.bounds.ascent import Candidate
 from paramrob.bounds.assess import Assessed, Assessor
 from paramrob.bounds.linear import Boxes
 from paramrob.bounds.targets import Target
+from paramrob.verdict import INTERRUPTED, TIME_UP
 
 INF = float("inf")
 MEMORY = 2 << 30
 """Bytes that the open boxes may take."""
-TIMEOUT = "the time ran out; raise --timeout"
-INTERRUPTED = "stopped by the user; let it run longer for a narrower bracket"
 FEW_INPUTS = 3
 """Up to so many inputs, small batches are split several times in a round."""
 CLIMB_EVERY = 8
@@ -180,7 +179,7 @@ class Explorer:
         except KeyboardInterrupt:
             reason = INTERRUPTED
         if pending and reason is None:
-            reason = TIMEOUT
+            reason = TIME_UP
         upper = max((t.upper() for t in trees), default=-INF)
         upper = max([upper, *(target.largest for target in pending)])
         return Search(upper, self.best, self.best_target, reason or None, self.boxes)
@@ -193,7 +192,7 @@ class Explorer:
         if not tree.bound.numel():
             return ""
         if time.monotonic() > self.deadline:
-            return TIMEOUT
+            return TIME_UP
         if sum(self._bytes(t) for t in trees) > MEMORY:
             return "the open boxes filled the memory; widen --tolerance or shrink the box"
         if not self._round(tree):

@@ -83,8 +83,8 @@ class ClassChange(Target):
         """Return the second-order bound's row."""
         y = self._logits(bound_pass, analysis)
         middle = (y.z0 + y.z1) / 2
-        first0, first1 = self._odds(y.z0, y.z1)
-        last0, last1 = self._odds(y.p0, y.p1)
+        first0, first1 = self.odds(y.z0, y.z1)
+        last0, last1 = self.odds(y.p0, y.p1)
         corner = last1 - first0 if self.sign > 0 else first1 - last0
         still = self._tangent(middle, y.z0, y.z1)
         low, high = (y.p0, y.p1) if self.sign > 0 else self._worst_last(bound_pass, analysis, y)
@@ -189,7 +189,7 @@ class ClassChange(Target):
         """Return the tangent of ``w`` at ``at``, valid for logits between ``low`` and ``high``."""
         weights, _ = self._weights(at, at)
         row = self._row(weights)
-        least, most = self._odds(at, at)
+        least, most = self.odds(at, at)
         value = (least + most) / 2 * self.sign
         constant = value - (row * at).sum(1)
         others = torch.ones_like(at, dtype=torch.bool)
@@ -228,7 +228,7 @@ class ClassChange(Target):
         unknown = torch.isnan(spread) | (high - shift > 300.0) | (low - shift > 300.0)
         return weights, torch.where(unknown, 1.0, spread).clamp(max=1.0) * others
 
-    def _odds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def odds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return ends of ``z_c - logsumexp(others)`` from ends of every logit."""
         others = [k for k in range(low.shape[1]) if k != self.output]
         own0, own1 = low[:, self.output : self.output + 1], high[:, self.output : self.output + 1]

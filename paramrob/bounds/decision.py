@@ -14,7 +14,7 @@ import torch
 
 from paramrob.bounds.ascent import Candidate
 from paramrob.bounds.assess import Assessor
-from paramrob.bounds.branch import INTERRUPTED, TIMEOUT, Explorer, Goal, Search
+from paramrob.bounds.branch import Explorer, Goal, Search
 from paramrob.bounds.chain import Chain, build_chain
 from paramrob.bounds.decode import decode
 from paramrob.bounds.goals import change_targets, flip_targets
@@ -23,11 +23,13 @@ from paramrob.bounds.rounding import check_arithmetic, magnitudes
 from paramrob.bounds.targets import Target
 from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError, ReplayError
-from paramrob.exact import float_above, float_below
-from paramrob.problem import Problem, UncertainNetwork, check_labels
+from paramrob.exact import float_below
+from paramrob.largest_delta import largest_delta
+from paramrob.problem import Problem, check_labels
 from paramrob.properties import Quantity
 from paramrob.replay import refutes, replay
 from paramrob.verdict import (
+    INTERRUPTED,
     Approximation,
     Bracket,
     Interval,
@@ -39,8 +41,6 @@ from paramrob.verdict import (
 )
 
 FAR = "no witness close to the proved end was found; ask again on a smaller box around the best"
-ASIDE = (Fraction(3, 8), Fraction(5, 8), Fraction(1, 8), Fraction(7, 8))
-"""Where else in the bracket of delta to ask when the middle stays open."""
 NARROW = 128
 """Up to this width of a layer one thread is the faster."""
 PRESPLIT = 6
@@ -75,7 +75,7 @@ class _Run:
             found,
             None if progress is None else lambda low, high: progress(name, max(low, 0.0), high),
         )
-        with _threads(self.chain):
+        with threads(self.chain):
             return explorer.run(targets, self.start)
 
     def witness(self, candidate: Candidate) -> Witness | None:
@@ -93,7 +93,7 @@ class _Run:
 
 
 @contextmanager
-def _threads(chain: Chain) -> Iterator[None]:
+def threads(chain: Chain) -> Iterator[None]:
     """Use one thread for narrow networks: handing small operations around costs more."""
     before = torch.get_num_threads()
     if max(layer.weight.shape[0] for layer in chain.layers) <= NARROW:
@@ -143,6 +143,10 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
         raise InputError("no property to decide; give one or estimate a quantity")
     outcome = _decide(problem, settings, started + settings.timeout)
     return replace(outcome, engine_seconds=time.monotonic() - started)
+
+
+def _within(settings: Settings, problem: Problem, seconds: float) -> Outcome:
+    return _decide(problem, settings, time.monotonic() + seconds)
 
 
 def _decide(problem: Problem, settings: Settings, deadline: float) -> Outcome:
@@ -199,7 +203,7 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         check_labels(problem.reference, problem.output)
         outcome = _sigma(_ready(problem, settings, deadline))
     elif quantity == "delta":
-        outcome = _delta(problem, settings, deadline)
+        outcome = largest_delta(problem, settings, settings.timeout, partial(_within, settings))
     else:
         raise InputError(f"no quantity {quantity!r}; choose epsilon, sigma or delta")
     return replace(outcome, engine_seconds=time.monotonic() - started)
@@ -259,49 +263,3 @@ def _estimated(run: _Run, brackets: dict[str, Bracket], searches: list[Search]) 
         reasons = [s.reason for s in searches if s.reason]
         reason = reasons[0] if reasons else FAR
     return Outcome(None, reason, brackets=brackets, exact_encoding=run.chain.exact)
-
-
-def _delta(problem: Problem, settings: Settings, deadline: float) -> Outcome:
-    """Bisect on the box: proved for the lower end, refuted for the upper one."""
-    if problem.property is None:
-        raise InputError("the largest delta for which property? give --epsilon, --sigma or labels")
-    lower, upper = Fraction(0), None
-    witness: Witness | None = None
-    tolerance = Fraction(settings.tolerance)
-    delta = Fraction(1, 128)
-    reason = None
-    exact = True
-    tried = 0
-    while upper is None or upper - lower > tolerance:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            reason = TIMEOUT
-            break
-        box = problem.uncertain.perturbation.scaled(delta)
-        trial = replace(problem, uncertain=UncertainNetwork(problem.uncertain.network, box))
-        outcome = _decide(trial, settings, time.monotonic() + left / 4)
-        exact = outcome.exact_encoding
-        if outcome.verdict is Verdict.ROBUST:
-            lower, tried = delta, 0
-        elif outcome.verdict is Verdict.NOT_ROBUST:
-            upper, witness, tried = delta, outcome.witness, 0
-        else:
-            reason = f"delta = {float(delta):.6g} was left open: {outcome.reason}"
-            if tried == len(ASIDE) or INTERRUPTED in (outcome.reason or ""):
-                break
-        if settings.progress:
-            settings.progress("delta", float(lower), math.inf if upper is None else float(upper))
-        if upper is None and delta > 1 << 20:
-            reason = "the property holds for every delta that was tried"
-            break
-        if outcome.verdict is Verdict.UNKNOWN:
-            # The critical value itself can be undecidable: ask on either side of it.
-            delta = lower + (2 * delta if upper is None else upper - lower) * ASIDE[tried]
-            tried += 1
-        else:
-            delta = delta * 4 if upper is None else (lower + upper) / 2
-    else:
-        reason = None
-    top = math.inf if upper is None else float_above(upper)
-    bracket = Bracket(float_below(lower), top, witness)
-    return Outcome(None, reason, brackets={"delta": bracket}, exact_encoding=exact)

@@ -76,7 +76,8 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         return estimate_points([problem], settings)[0]
     if quantity == "sigma":
         return _sigma(problem, settings)
-    check_real(problem, "estimate delta")
+    if quantity == "delta":
+        return _delta(problem, settings)
     raise InputError(f"no quantity {quantity!r}; choose epsilon, sigma or delta")
 
 
@@ -109,6 +110,19 @@ def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Out
     found = points.estimate_points(problems, pass_, deadline)
     closed = [all(b.width <= settings.tolerance for b in o.brackets.values()) for o in found]
     return [replace(o, reason=None) if c else o for o, c in zip(found, closed, strict=True)]
+
+
+def _delta(problem: Problem, settings: Settings) -> Outcome:
+    """Bisect on the box by decisions of the pass."""
+    from paramrob.largest_delta import largest_delta
+
+    def decided(trial: Problem, seconds: float) -> Outcome:
+        return decide_points([trial], replace(settings, timeout=seconds))[0]
+
+    started = time.monotonic()
+    found = largest_delta(problem, settings, settings.timeout, decided)
+    spent = time.monotonic() - started
+    return replace(found, semantics=problem.semantics, engine_seconds=spent)
 
 
 def _sigma(problem: Problem, settings: Settings) -> Outcome:

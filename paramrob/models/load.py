@@ -241,7 +241,10 @@ def _about_parameters(model: Model) -> list[str]:
             f"parameters used at several places ({_listed(shared)}) are bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
-    constants = [n.name for n in network.nodes if isinstance(n.op, Elementwise)]
+    layers = network.layer_parameters()
+    constants = [
+        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in layers
+    ]
     if constants:
         sentences.append(
             f"the constants of layers {_listed(constants)} are perturbed like weights; leave "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -34,7 +35,9 @@ def read_onnx(source: str | os.PathLike[str] | onnx.ModelProto) -> Network:
 
     Layers are called by their ONNX node names, or ``Gemm_3`` (operator and position) where the
     node has none; a MatMul or Gemm and the bias added to it are one layer. Parameters are called
-    by the tensors that store them and keep their exact values.
+    by the tensors that store them and keep their exact values; running statistics are fixed.
+    Activations that exporters write as several nodes (SiLU, GELU, hard swish) are read as one,
+    and a Pad of zeros as a part of the layer behind it.
 
     Args:
         source: path of the file, or a model in memory without external data.
@@ -79,8 +82,9 @@ def _read(model: onnx.ModelProto, folder: Path | None) -> Network:
             f"the model uses opset {opset}, the installed onnx knows up to {known}; update onnx, "
             f"or export with opset {known}"
         )
-    used = {tensor for i in live for tensor in graph.node[i].input} | {graph.output[0].name}
-    translator = Translator(opset, used, _initialisers(graph, used, storage))
+    uses = Counter(tensor for i in live for tensor in graph.node[i].input)
+    uses[graph.output[0].name] += 1
+    translator = Translator(opset, uses, _initialisers(graph, uses, storage))
     name, dims, elem_type = _input(graph)
     taken = {labels[i] for i in live}
     label = name if name not in taken else f"input:{name}"

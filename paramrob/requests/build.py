@@ -27,7 +27,7 @@ from paramrob.requests.domains import (
 )
 from paramrob.requests.perturbations import from_table, uniform
 
-Command = Literal["check", "estimate"]
+Command = Literal["check", "estimate", "heatmap"]
 PerturbationLike = Perturbation | str | Path | Mapping[str, Any]
 
 

@@ -20,15 +20,45 @@ def evaluate(program: Program, values: Mapping[str, Fraction]) -> list[Number]:
     Raises:
         SoundnessError: a free variable has no value, or a divisor is not proved to differ from 0.
     """
-    free = []
-    for slot in program.variables[: program.declared]:
-        if slot.name not in values:
-            raise SoundnessError(f"the solver's model says nothing about {slot.name}")
-        free.append(to_fmpq(values[slot.name]))
+    free = _free(program, values)
     found: list[Number] = []
     for node in program.nodes:
         found.append(_value(program, node, free, found))
     return found
+
+
+def within_reach(program: Program, values: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """Return the values with each slack that is too large moved to the end of its reach.
+
+    A reach is computed from the layers before its slack, with their slacks moved already. One
+    that is no rational is left alone.
+
+    Raises:
+        SoundnessError: as :func:`evaluate`.
+    """
+    free = _free(program, values)
+    found: list[Number] = []
+    for node in program.nodes:
+        within = program.variables[node[1]].within if node[0] == "var" else None
+        if within is not None and within >= program.declared:
+            place = program.definitions[within - program.declared]
+            reach = found[place] if place < len(found) else None
+            if reach is not None and _rational(reach):
+                free[node[1]] = min(max(free[node[1]], -reach), reach)
+        found.append(_value(program, node, free, found))
+    slots = program.variables[: program.declared]
+    return {
+        slot.name: Fraction(int(number.p), int(number.q))
+        for slot, number in zip(slots, free, strict=True)
+    }
+
+
+def _free(program: Program, values: Mapping[str, Fraction]) -> list[Number]:
+    slots = program.variables[: program.declared]
+    for slot in slots:
+        if slot.name not in values:
+            raise SoundnessError(f"the solver's model says nothing about {slot.name}")
+    return [to_fmpq(values[slot.name]) for slot in slots]
 
 
 def holds(program: Program, numbers: Sequence[Number]) -> bool:

@@ -6,13 +6,14 @@ exclude the values are added: tangents and chords of the curves (:mod:`paramrob.
 and tangent planes of the products (Cimatti et al., Incremental linearization, TACAS 2017). All
 cuts are consequences of the formula, so ``unsat`` is proved, and ``sat`` is said only where the
 formula itself holds at the values found.
+
+The simplex method's rationals grow with the length of the coefficients. A formula is therefore
+tried with short ones first, and a variable in every sum for what they miss.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -20,12 +21,12 @@ import flint
 import z3
 
 from paramrob.errors import SoundnessError
-from paramrob.solvers.curves import CurveName, Line, cut
-from paramrob.solvers.evaluate import evaluate, holds
+from paramrob.solvers.evaluate import evaluate, holds, within_reach
 from paramrob.solvers.lifeline import serve
 from paramrob.solvers.program import Clause, Node, Program
 from paramrob.solvers.ranges import Range, node_ranges
-from paramrob.solvers.short import largest, nearby, rounded_up, short, shortened
+from paramrob.solvers.short import largest, rounded_up, short, shortened
+from paramrob.solvers.z3_cuts import Curve, Cuts, Known, Times, fraction, rational
 
 _MEMORY_MB = 4096
 _PRECISION = 192
@@ -37,46 +38,18 @@ _MARGINS = (16, 30, 44)
 _INNER_EVERY = 4
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """``result = curve(argument)``, both names of Z3 variables."""
-
-    curve: CurveName
-    argument: Any
-    result: Any
-
-
-@dataclass(frozen=True)
-class _Times:
-    """``result = left * right``."""
-
-    left: Any
-    right: Any
-    result: Any
-
-
-@dataclass
-class _Known:
-    """Cuts of earlier questions about the same definitions: a threshold changes none of them."""
-
-    definitions: str = ""
-    lines: dict[int, list[tuple[bool, Line]]] = field(default_factory=dict)
-    planes: dict[int, list[tuple[Fraction, Fraction]]] = field(default_factory=dict)
-
-
 class _Refinement:
     """One program in Z3, and the cuts that it needs."""
 
-    def __init__(self, program: Program, known: _Known, slip: Fraction | None = None) -> None:
+    def __init__(self, program: Program, known: Known, slip: Fraction | None = None) -> None:
         self._program = program
-        self._known = known
         self._slip = slip
-        nonlinear = any(node[0] in _NONLINEAR for node in program.nodes)
-        # The plain core is the faster one when cuts are added in between.
-        self._solver = z3.SimpleSolver() if nonlinear else z3.SolverFor("QF_LRA")
+        nonlinear = _is_nonlinear(program)
+        # The plain core is the faster one when constraints are added in between.
+        self._solver = z3.SimpleSolver()
         self._variables = [z3.Real(f"v{i}") for i in range(len(program.variables))]
-        self._atoms: dict[int, _Curve | _Times] = {}
-        self._ranges: list[Range] = node_ranges(program) if nonlinear else []
+        self._cuts = Cuts(self._solver, known)
+        self._ranges: list[Range] = node_ranges(program) if nonlinear or slip else []
         self._terms: list[Any] = []
         for k, node in enumerate(program.nodes):
             self._terms.append(self._term(k, node))
@@ -88,7 +61,7 @@ class _Refinement:
             self._solver.add(variable == self._terms[k])
         for clause in program.constraints:
             self._solver.add(self._formula(clause))
-        self._remember()
+        self._cuts.recall(program)
 
     def run(self, deadline: float) -> dict[str, Any]:
         """Return the worker's answer."""
@@ -106,18 +79,29 @@ class _Refinement:
                 return _unknown(f"z3 gave up after {rounds} rounds ({reason}); raise --timeout")
             model = self._solver.model()
             values = self._values(model)
-            if not self._atoms:
-                return _candidate("sat", self._inner(deadline) or values)
-            if self._is_true(values):
-                return _candidate("sat", values)
-            far = self._refine(model)
+            if not self._cuts.atoms:
+                return self._linear(values, deadline)
+            true = self._true(values)
+            if true is not None:
+                return _candidate("sat", true)
+            far = self._cuts.refine(model)
             if far is not None or rounds % _INNER_EVERY == _INNER_EVERY - 1:
-                inner = self._inner(deadline)
-                if inner is not None and self._is_true(inner):
-                    return _candidate("sat", inner)
+                true = self._true(self._inner(deadline))
+                if true is not None:
+                    return _candidate("sat", true)
             if far is not None:
                 return _candidate("delta-sat", values) | {"precision": far}
             rounds += 1
+
+    def _linear(self, values: dict[str, Fraction], deadline: float) -> dict[str, Any]:
+        """Return the answer where the linear program has a solution."""
+        inner = self._inner(deadline)
+        if self._slip is None:
+            return _candidate("sat", inner or values)
+        true = self._true(inner) or self._true(values)
+        if true is not None:
+            return _candidate("sat", true)
+        return _candidate("delta-sat", values) | {"precision": float(self._slip)}
 
     def _inner(self, deadline: float) -> dict[str, Fraction] | None:
         """Return values that satisfy the constraints with something to spare, if there are any.
@@ -131,7 +115,7 @@ class _Refinement:
             self._solver.push()
             for clause in self._program.constraints:
                 if not self._program.says_slack(clause):
-                    self._solver.add(self._formula(clause, _rational(Fraction(1, 2**bits))))
+                    self._solver.add(self._formula(clause, rational(Fraction(1, 2**bits))))
             self._solver.set("timeout", max(1, int(1000 * left)))
             found = str(self._solver.check()) == "sat"
             values = self._values(self._solver.model()) if found else None
@@ -143,89 +127,26 @@ class _Refinement:
     def _values(self, model: Any) -> dict[str, Fraction]:
         slots = self._program.variables[: self._program.declared]
         return {
-            slot.name: shortened(_fraction(model, variable))
+            slot.name: shortened(fraction(model, variable))
             for slot, variable in zip(slots, self._variables, strict=False)
         }
 
-    def _is_true(self, values: dict[str, Fraction]) -> bool:
+    def _true(self, values: dict[str, Fraction] | None) -> dict[str, Fraction] | None:
+        """Return the values, slacks within their reach, if the formula itself holds there."""
+        if values is None:
+            return None
         with flint.ctx.workprec(_PRECISION):
             try:
-                return holds(self._program, evaluate(self._program, values))
+                moved = within_reach(self._program, values)
+                return moved if holds(self._program, evaluate(self._program, moved)) else None
             except SoundnessError:
-                return False
-
-    def _refine(self, model: Any) -> float | None:
-        """Add the cuts that exclude the model; return how far off it is if there are none."""
-        added = False
-        worst = Fraction(0)
-        for k, atom in self._atoms.items():
-            result = _fraction(model, atom.result)
-            if isinstance(atom, _Curve):
-                line = cut(atom.curve, _fraction(model, atom.argument), result)
-                if line is not None:
-                    above = line.at(_fraction(model, atom.argument)) < result
-                    self._add_line(atom, line, above)
-                    self._known.lines.setdefault(k, []).append((above, line))
-                    added = True
-                continue
-            left, right = _fraction(model, atom.left), _fraction(model, atom.right)
-            if left * right != result:
-                worst = max(worst, abs(left * right - result))
-                point = nearby(left, right, result)
-                if point is not None:
-                    self._add_planes(atom, *point)
-                    self._known.planes.setdefault(k, []).append(point)
-                    added = True
-        return None if added else max(float(worst), 2.0**-90)
-
-    def _remember(self) -> None:
-        """Add the cuts of earlier questions, if they were about the same definitions."""
-        program = self._program
-        last = max(program.definitions, default=-1) + 1
-        said = json.dumps(
-            [[str(v) for v in program.variables], program.definitions, str(program.nodes[:last])]
-        )
-        if said != self._known.definitions:
-            self._known.definitions = said
-            self._known.lines.clear()
-            self._known.planes.clear()
-        for kept in (self._known.lines, self._known.planes):
-            for k in [k for k in kept if k >= last]:
-                del kept[k]
-        for k, atom in self._atoms.items():
-            if isinstance(atom, _Curve):
-                for above, line in self._known.lines.get(k, []):
-                    self._add_line(atom, line, above)
-            else:
-                for point in self._known.planes.get(k, []):
-                    self._add_planes(atom, *point)
-
-    def _add_line(self, atom: _Curve, line: Line, above: bool) -> None:
-        bound = _rational(line.slope) * atom.argument + _rational(line.intercept)
-        wanted = atom.result <= bound if above else atom.result >= bound
-        outside = []
-        if line.lower is not None:
-            outside.append(atom.argument < _rational(line.lower))
-        if line.upper is not None:
-            outside.append(atom.argument > _rational(line.upper))
-        self._solver.add(z3.Or(*outside, wanted))
-
-    def _add_planes(self, atom: _Times, a: Fraction, b: Fraction) -> None:
-        """Add ``(x - a)(y - b) >= 0`` where both have one sign, ``<= 0`` where they differ."""
-        p, q = _rational(a), _rational(b)
-        plane = q * atom.left + p * atom.right - _rational(a * b)
-        low_x, high_x = atom.left <= p, atom.left >= p
-        low_y, high_y = atom.right <= q, atom.right >= q
-        same = z3.Or(z3.And(low_x, low_y), z3.And(high_x, high_y))
-        differ = z3.Or(z3.And(low_x, high_y), z3.And(high_x, low_y))
-        self._solver.add(z3.Implies(same, atom.result >= plane))
-        self._solver.add(z3.Implies(differ, atom.result <= plane))
+                return None
 
     def _bound(self, term: Any, known: Range) -> None:
         if known[0] is not None:
-            self._solver.add(term >= _rational(known[0]))
+            self._solver.add(term >= rational(known[0]))
         if known[1] is not None:
-            self._solver.add(term <= _rational(known[1]))
+            self._solver.add(term <= rational(known[1]))
 
     def _named(self, name: str, k: int) -> Any:
         """Return a variable that equals node ``k``."""
@@ -241,11 +162,11 @@ class _Refinement:
         if kind == "var":
             return self._variables[node[1]]
         if kind == "const":
-            return _rational(node[1])
+            return rational(node[1])
         if kind == "sum":
             return self._sum(k, node)
         if kind == "scale":
-            return _rational(node[1]) * self._terms[node[2]]
+            return rational(node[1]) * self._terms[node[2]]
         if kind == "max":
             a, b = self._terms[node[1]], self._terms[node[2]]
             return z3.If(a >= b, a, b)
@@ -257,21 +178,18 @@ class _Refinement:
         argument = self._named(f"a{k}", node[1])
         if kind != "tanh":
             self._bound(result, self._ranges[k])
-            self._atoms[k] = _Curve("exp" if kind == "exp" else "sigmoid", argument, result)
+            self._cuts.atoms[k] = Curve("exp" if kind == "exp" else "sigmoid", argument, result)
             return result
         twice = z3.Real(f"t{k}")
         self._solver.add(twice == 2 * argument)
         low, high = self._ranges[k]
         self._bound(result, (low and (low + 1) / 2, high and (high + 1) / 2))
         self._bound(result, (Fraction(0), Fraction(1)))
-        self._atoms[k] = _Curve("sigmoid", twice, result)
+        self._cuts.atoms[k] = Curve("sigmoid", twice, result)
         return 2 * result - 1
 
     def _sum(self, k: int, node: Node) -> Any:
-        """Return the sum, exactly or with short coefficients and a variable for what they miss.
-
-        The simplex method's rationals grow with the length of the coefficients.
-        """
+        """Return the sum, exactly or with short coefficients and a variable for what they miss."""
         exact = z3.Sum([self._terms[i] for i in node[1]])
         if self._slip is None or not self._ranges:
             return exact
@@ -288,7 +206,7 @@ class _Refinement:
                 return exact
             factor = short(part[1], share / max(size, Fraction(1)))
             missed += abs(factor - part[1]) * size
-            number = _rational(factor)
+            number = rational(factor)
             parts.append(number if part[0] == "const" else number * self._terms[part[2]])
         if missed == 0:
             return exact
@@ -301,16 +219,16 @@ class _Refinement:
         left, right = (self._named(f"{side}{k}", i) for side, i in zip("ab", node[1:], strict=True))
         self._bound(result, self._ranges[k])
         if node[0] == "mul":
-            self._atoms[k] = atom = _Times(left, right, result)
+            self._cuts.atoms[k] = atom = Times(left, right, result)
             ranges = (self._ranges[node[1]], self._ranges[node[2]])
         else:
             # A quotient is the factor that the divisor needs to become the dividend.
-            self._atoms[k] = atom = _Times(result, right, left)
+            self._cuts.atoms[k] = atom = Times(result, right, left)
             ranges = (self._ranges[k], self._ranges[node[2]])
         for a in ranges[0]:
             for b in ranges[1]:
                 if a is not None and b is not None:
-                    self._add_planes(atom, a, b)
+                    self._cuts.add_planes(atom, a, b)
         return result
 
     def _formula(self, clause: Clause, margin: Any = 0) -> Any:
@@ -333,15 +251,6 @@ class _Refinement:
         return a == b
 
 
-def _rational(value: Fraction) -> Any:
-    return z3.RealVal(f"{value.numerator}/{value.denominator}")
-
-
-def _fraction(model: Any, variable: Any) -> Fraction:
-    value = model.eval(variable, model_completion=True)
-    return Fraction(value.numerator_as_long(), value.denominator_as_long())
-
-
 def _candidate(status: str, values: dict[str, Fraction]) -> dict[str, Any]:
     return {"status": status, "model": {name: str(value) for name, value in values.items()}}
 
@@ -350,25 +259,30 @@ def _unknown(reason: str) -> dict[str, Any]:
     return {"status": "unknown", "reason": reason}
 
 
-def _solved(program: Program, known: _Known, deadline: float) -> dict[str, Any]:
-    """Decide a program; what is not linear first with short coefficients, then exactly.
+def _solved(program: Program, known: Known, deadline: float) -> dict[str, Any]:
+    """Decide a program, first with short coefficients, then exactly.
 
     Short coefficients let more points in, so their ``unsat`` is the formula's; a candidate is
     tried on the formula itself.
     """
-    linear = not any(node[0] in _NONLINEAR for node in program.nodes)
+    nonlinear = _is_nonlinear(program)
     reply: dict[str, Any] = {}
-    for slip in (None,) if linear else (*_SLIPS, None):
+    slips = _SLIPS if nonlinear else _SLIPS[-1:]
+    for slip in (*slips, None):
         reply = _Refinement(program, known, slip).run(deadline)
         if reply["status"] != "delta-sat":
             return reply
     return reply
 
 
+def _is_nonlinear(program: Program) -> bool:
+    return any(node[0] in _NONLINEAR for node in program.nodes)
+
+
 def main() -> None:
     """Answer questions ``{"program": ..., "seconds": ...}``."""
     z3.set_param("memory_max_size", _MEMORY_MB)
-    known = _Known()
+    known = Known()
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + question["seconds"]

@@ -56,7 +56,7 @@ def test_odds_enclose_the_class_against_the_others(size: float) -> None:
         count = int(rng.integers(2, 6))
         own = int(rng.integers(count))
         ends = np.sort(rng.normal(size=(2, count)) * size, axis=0)
-        low, high = ClassChange(1.0, own)._odds(*(tensor(e.tolist()) for e in ends))
+        low, high = ClassChange(1.0, own).odds(*(tensor(e.tolist()) for e in ends))
         corner = np.where(rng.uniform(size=count) < 0.5, ends[0], ends[1])
         with flint.ctx.workprec(2000):
             others = [flint.arb(rational(v)).exp() for k, v in enumerate(corner) if k != own]

@@ -11,6 +11,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from paramrob.models.network import Network
+from paramrob.models.onnx_file import read_onnx
+
 Dims = Sequence[int | str | None]
 node = helper.make_node
 
@@ -49,3 +52,29 @@ def run(model: onnx.ModelProto, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return np.asarray(session.run(None, {"x": x})[0], dtype=np.float64)
+
+
+def agrees(
+    model: onnx.ModelProto, *shape: int, dtype: type[Any] = np.float64, rtol: float = 1e-12
+) -> Network:
+    """Read the model and compare it with onnxruntime on random inputs."""
+    network = read_onnx(model)
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=shape or (6, 4)).astype(dtype)
+    batch = x.reshape(-1, *network.input_shape)
+    truth = run(model, x)
+    ours = network.evaluate(batch)
+    np.testing.assert_allclose(ours.ravel(), truth.ravel(), rtol=rtol, atol=rtol)
+    return network
+
+
+def agrees_float(model: onnx.ModelProto, *shape: int, scale: float = 3.0) -> Network:
+    """Compare a model of float32 with onnxruntime, to about its precision."""
+    network = read_onnx(model)
+    rng = np.random.default_rng(8)
+    x = (scale * rng.normal(size=shape)).astype(np.float32)
+    truth = run(model, x)
+    ours = network.evaluate(x.astype(np.float64).reshape(-1, *network.input_shape))
+    size = max(1.0, float(np.abs(truth).max()))
+    np.testing.assert_allclose(ours.ravel(), truth.ravel(), rtol=2e-5, atol=2e-6 * size)
+    return network

@@ -13,28 +13,15 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from paramrob.errors import UnsupportedOperatorError
-from paramrob.models.network import Activation, Dense, Elementwise, Network, Reshape, Softmax
+from paramrob.models.network import Activation, Dense, Elementwise, Reshape, Softmax
 from paramrob.models.onnx_file import read_onnx
-from tests.models.onnx_graphs import build, node, run
+from tests.models.onnx_graphs import agrees, build, node
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 3))
 SQUARE = RNG.normal(size=(4, 4))
 B = RNG.normal(size=3)
 ROW = RNG.normal(size=(1, 4))
-
-
-def agrees(
-    model: onnx.ModelProto, *shape: int, dtype: type[Any] = np.float64, rtol: float = 1e-12
-) -> Network:
-    """Read the model and compare it with onnxruntime on random inputs."""
-    network = read_onnx(model)
-    x = RNG.normal(size=shape or (6, 4)).astype(dtype)
-    batch = x.reshape(-1, *network.input_shape)
-    truth = run(model, x)
-    ours = network.evaluate(batch)
-    np.testing.assert_allclose(ours.ravel(), truth.ravel(), rtol=rtol, atol=rtol)
-    return network
 
 
 @pytest.mark.parametrize("trans", [0, 1])

@@ -8,9 +8,13 @@ from fractions import Fraction
 
 import flint
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from paramrob.encoders.terms import (
     Comparison,
+    Declaration,
+    Definition,
     Exp,
     Query,
     Sigmoid,
@@ -26,19 +30,20 @@ from paramrob.encoders.terms import (
     subtract,
 )
 from paramrob.solvers.base import Solver
-from paramrob.solvers.evaluate import evaluate, holds
+from paramrob.solvers.evaluate import evaluate, holds, within_reach
 from paramrob.solvers.program import Program, flatten
 from paramrob.solvers.registry import REGISTRY, make_solver, solver_class
-from paramrob.verdict import Status
-from tests.solvers.hand import query, slack_optimum, slack_query
+from paramrob.verdict import Approximation, Status
+from tests.solvers.hand import query, slack_optimum, slack_query, undecoded
 
 F = Fraction
 X, Y = Variable("x"), Variable("y")
 
 
-def linear() -> tuple[Query, float]:
+def linear(factor: Fraction | None = None) -> tuple[Query, float]:
     # relu(x - y) + y/3 on [-1, 2] x [0, 1]: largest at x = 2, y = 0.
-    term = add(maximum(subtract(X, Y), constant(0)), scale(F(1, 3), Y))
+    factor = factor or F(1, 3)
+    term = add(maximum(subtract(X, Y), constant(0)), scale(factor, Y))
     boxes = {"x": ("-1", "2"), "y": ("0", "1")}
     return query(boxes, {"q": term}, logic="QF_LRA"), 2.0
 
@@ -129,14 +134,52 @@ def test_z3_says_sat_only_of_a_solution() -> None:
         assert holds(flatten(within), evaluate(flatten(within), answer.model))
 
 
-def test_z3_decides_a_linear_supremum_exactly() -> None:
-    asked, best = linear()
+@pytest.mark.parametrize("factor", [F(1, 3), F(1, 3) + F(1, 2**60)], ids=["short", "long"])
+def test_z3_decides_a_linear_supremum_exactly(factor: Fraction) -> None:
+    asked, best = linear(factor)
     with make_solver("z3") as z3:
         at = z3.check(asked.with_threshold(F(best)), 10.0)
         beyond = z3.check(asked.with_threshold(F(best) + F(1, 10**40)), 10.0)
     assert at.status is Status.SAT
     assert at.precision is None
     assert beyond.status is Status.UNSAT
+
+
+@pytest.mark.parametrize("away", [F(1, 10**3), F(1, 10**12)])
+def test_z3_decides_long_sums_exactly(away: Fraction) -> None:
+    # c x + s with |s| <= d x on [0, 1]: the supremum is c + d.
+    c, d = F("0.70710678118654752440"), F("0.01414213562373095049")
+    x, s, r = Variable("x"), Variable("s"), Variable("r")
+    declared = (Declaration(x, F(0), F(1), "input"), Declaration(s, -d, d, "slack", r))
+    defined = (
+        Definition(r, scale(d, x), F(0), d),
+        Definition(Variable("q"), add(scale(c, x), s), F(0), c + d),
+    )
+    within = (Comparison("<=", s, r), Comparison("<=", negate(s), r))
+    asked = Query("long", declared, defined, within, "QF_LRA", Approximation.EXACT, undecoded,
+                  target=Variable("q"))  # fmt: skip
+    with make_solver("z3") as z3:
+        answer = z3.check(asked.with_threshold(c + d - away), 60.0)
+        beyond = z3.check(asked.with_threshold(c + d + away), 60.0)
+    assert answer.status is Status.SAT
+    assert answer.model is not None
+    assert c * answer.model["x"] + d * answer.model["x"] >= c + d - away
+    assert beyond.status is Status.UNSAT
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(
+    st.fractions(0, 1, max_denominator=10**6),
+    st.fractions(-1, 1, max_denominator=10**6),
+    st.fractions(F(1, 100), 1, max_denominator=100),
+)
+def test_slacks_are_moved_into_their_reach_and_no_farther(
+    x: Fraction, s: Fraction, delta: Fraction
+) -> None:
+    program = flatten(slack_query(delta).with_threshold(F(0)))
+    moved = within_reach(program, {"x": x, "s": s})
+    reach = delta * (x + 1)
+    assert moved == {"x": x, "s": min(max(s, -reach), reach)}
 
 
 @pytest.mark.parametrize("name", ["z3", "icp"])

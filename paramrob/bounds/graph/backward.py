@@ -223,8 +223,9 @@ def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines
     size = intervals.known[i].size
     up, down = a.clamp(min=0), a.clamp(max=0)
     per_row = line.low_slope.dim() == 3
-    shape = (lambda t: t) if per_row else (lambda t: t.unsqueeze(1))
-    pulled = up * shape(line.low_slope) + down * shape(line.high_slope)
+    low_slope = line.low_slope if per_row else line.low_slope.unsqueeze(1)
+    high_slope = line.high_slope if per_row else line.high_slope.unsqueeze(1)
+    pulled = up * low_slope + down * high_slope
     if per_row:
         constant = (up * line.low + down * line.high).sum(-1)
         most = torch.maximum(line.low_slope.abs(), line.high_slope.abs()) * size.unsqueeze(1)

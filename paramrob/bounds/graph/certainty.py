@@ -99,7 +99,7 @@ def sure_change(problem: Problem, witness: Witness) -> float:
     )
     link, _ = link_of(problem.uncertain.network, problem.output)
     spec = stay_of(Interval(low * 0, low * 0), link, None, LinkError.of(problem).confidence)
-    spec = replace(spec, low=low, high=high)
+    spec = replace(spec, low=low, high=high, tangents=None)
     return float(spec.smallest(_least(problem, witness, spec)))
 
 

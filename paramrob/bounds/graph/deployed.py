@@ -316,8 +316,8 @@ class DeployedBuilder(Builder):
         # 1 / sqrt(1 - t) - 1 <= t for t up to 1/2
         if not (lost <= total / 4).all() or not (total > 0).all():
             raise BackendError(
-                f"the variance {op.variance!r} is too small for {self.arithmetic.name}; choose a "
-                "wider --arithmetic"
+                f"the variance {op.variance!r} does not survive rounding to "
+                f"{self.arithmetic.name}; choose a wider --arithmetic"
             )
         weight = self._optional(op.weight, len(mean), 1.0)
         bias = self._optional(op.bias, len(mean))

@@ -45,7 +45,8 @@ SLIVER = 2.0**-100
 FAR = 2.0**-980
 """Beyond ``Gate.last`` all of ``x n``, ``n`` and ``g`` are smaller."""
 _NODES = 2048
-_WIDEST = 6.4
+_WIDEST, _FLATTEST = 6.4, 1e-18
+"""The far end of the tails' tables, and a steepness beyond 1 or below 0 that lies within."""
 _SLOPE_SCALE = math.sqrt(8.0 / math.pi)
 _CUBIC = 0.044715
 
@@ -165,6 +166,8 @@ class Gated(Curve):
         right = slope > 0.5
         excess = torch.where(right, slope - 1.0, -slope)
         x = _look_up(self._kind, False, _tail_key(self._gate.peak, excess))
+        # no tangent has this slope, or one so far out that the end serves
+        x.masked_fill_(excess < _FLATTEST, math.inf)
         left = torch.where(right, lower.clamp(min=c), lower)
         end = torch.where(right, upper, upper.clamp(max=-c))
         return Piece(left, end, torch.where(right, x, -x))
@@ -177,8 +180,7 @@ def _middle_key(peak: float, slope: Tensor) -> Tensor:
 
 def _tail_key(peak: float, excess: Tensor) -> Tensor:
     """The same near the inflection point, and the root of a logarithm in the far tail."""
-    smallest = (peak - 0.5) * math.exp(-_WIDEST * _WIDEST)
-    return (excess.clamp(min=smallest) / (peak - 0.5)).log_().neg_().clamp_(min=0.0).sqrt_()
+    return (excess.clamp(min=_FLATTEST) / (peak - 0.5)).log_().neg_().clamp_(min=0.0).sqrt_()
 
 
 def _look_up(kind: str, middle: bool, key: Tensor) -> Tensor:
@@ -210,4 +212,7 @@ def _touches(kind: str, middle: bool, device: torch.device) -> tuple[Tensor, flo
         n, g = gate.tail(x)
         short = (g - n < wanted) == middle
         left, right = torch.where(short, x, left), torch.where(short, right, x)
-    return ((left + right) / 2).to(device), widest / (_NODES - 1)
+    x = (left + right) / 2
+    # too flat there to be found by halving
+    x[0] = gate.below
+    return x.to(device), widest / (_NODES - 1)

@@ -385,7 +385,7 @@ class _Chunk:
     def _search(self, index: Tensor, spec: Specification, least: Tensor | None) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
         return self.pass_.attack.run(
-            self.low[index], self.high[index], spec.aims(known), lambda result, aim: result @ aim
+            self.low[index], self.high[index], spec.aims(known), spec.objective
         )
 
     def _replayed(self, problem: Problem, found: Found, i: int) -> Witness | None:

@@ -38,6 +38,10 @@ class Specification(ABC):
     def aims(self, least: Tensor) -> Tensor:
         """Return what a search should maximise: rows ``(batch, out)``."""
 
+    def objective(self, result: Tensor, aim: Tensor) -> Tensor:
+        """Return what a search maximises, from one result ``(out,)`` and one aim."""
+        return result @ aim
+
     @abstractmethod
     def part(self, index: Tensor) -> Specification:
         """Return the specification of some instances."""
@@ -75,15 +79,48 @@ class Lead(Specification):
 
 
 @dataclass(frozen=True)
+class Tangents:
+    """First-order rows of the shares of a softmax, and what is known of the reference.
+
+    Along a change ``v`` of the logits whose differences are at most ``D`` in magnitude,
+    ``p_i`` moves by ``sum_j p_i p_j (v_i - v_j) + h / 2`` with
+    ``-p_i D^2 / 4 <= h <= p_i D^2`` at some point on the way: the second derivative along ``v`` is
+    ``p_i ((v_i - m)^2 - var)`` with the mean and the variance of ``v`` under the shares.
+
+    Attributes:
+        weights: ``(batch, out, out)``, nearly ``p_i p_j``: multiples of ``GRID``, so that the
+            coefficients of the rows are exact sums of them.
+        low, high: the reference's differences of logits for all ordered pairs, ``(batch, pairs)``.
+    """
+
+    weights: Tensor
+    low: Tensor
+    high: Tensor
+
+    def rows(self) -> Tensor:
+        """Return one row a class, ``(batch, out, out)``."""
+        return torch.diag_embed(self.weights.sum(2)) - self.weights
+
+    def part(self, index: Tensor) -> Tangents:
+        """Return those of some instances."""
+        return Tangents(self.weights[index], self.low[index], self.high[index])
+
+
+GRID = 2.0**-40
+"""Sums of up to 4096 multiples below 1 are exact in float64."""
+
+
+@dataclass(frozen=True)
 class Stay(Specification):
     """Confidences stay within ``epsilon`` of the reference's.
 
     Attributes:
         rows: ``(batch, rows, out)``: ``plus`` and ``minus`` every result, or the difference of
-            every ordered pair of logits.
+            every ordered pair of logits, then ``plus`` and ``minus`` the tangents' rows.
         link: ``identity``, ``sigmoid`` or ``softmax``.
         low, high: the reference's confidences, enclosed, ``(batch, out)``.
         epsilon: what is asked; infinite for an estimate.
+        tangents: of a softmax over three classes or more.
         error: what the confidences of given results may be off by.
     """
 
@@ -92,17 +129,19 @@ class Stay(Specification):
     low: Tensor
     high: Tensor
     epsilon: float
+    tangents: Tangents | None = None
     error: float = 0.0
 
     def largest(self, least: Tensor) -> Tensor:
         """Return a proved upper bound of the change, ``(batch,)``; infinite where there is none."""
-        bottom, top = self._confidences(least)
-        change = torch.maximum(top - self.low, self.high - bottom).amax(1)
+        rise, fall = self._changes(least)
+        change = torch.maximum(rise, fall).amax(1)
         change = torch.where(torch.isnan(change), INF, change.clamp(min=0))
         return (change + self.error) * (1 + room(1)) + 1e-300
 
     def smallest(self, least: Tensor) -> Tensor:
         """Return a proved lower bound of the change, ``(batch,)``: all results change that much."""
+        least = torch.where(torch.isnan(least), -INF, least)
         bottom, top = self._confidences(least)
         change = torch.maximum(bottom - self.high, self.low - top).amax(1)
         change = torch.where(torch.isnan(change), 0.0, change)
@@ -110,29 +149,52 @@ class Stay(Specification):
 
     def _confidences(self, least: Tensor) -> tuple[Tensor, Tensor]:
         """Enclose each confidence, ``(batch, out)``."""
-        least = torch.where(torch.isnan(least), -INF, least)
-        if self.link == "softmax":
-            return self._shares(least)
         count = self.low.shape[1]
+        if self.link == "softmax":
+            return shares(least[:, : count * (count - 1)], count)
         bottom, top = least[:, :count], -least[:, count:]
         if self.link == "sigmoid":
             bottom = elementary.sigmoid_bounds(bottom)[0]
             top = elementary.sigmoid_bounds(top)[1]
         return bottom, top
 
-    def _shares(self, least: Tensor) -> tuple[Tensor, Tensor]:
-        """Enclose each class's share from bounds of all differences of logits."""
-        batch, count = self.low.shape
-        lead = least.reshape(batch, count, count - 1)
-        # lead[:, i] bounds z_i - z_j from below for all j; its mirror bounds z_j - z_i from above.
+    def _changes(self, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound how far each confidence rises and falls, ``(batch, out)``."""
+        least = torch.where(torch.isnan(least), -INF, least)
+        bottom, top = self._confidences(least)
+        rise, fall = top - self.low, self.high - bottom
+        if self.tangents is not None:
+            split = self.tangents.low.shape[1]
+            up, down = self._along(self.tangents, least[:, :split], least[:, split:], top)
+            rise, fall = torch.fmin(rise, up), torch.fmin(fall, down)
+        return rise, fall
+
+    def _along(
+        self, tangents: Tangents, pairs: Tensor, rows: Tensor, top: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bound rise and fall of each share to first order, and what is left to second."""
+        count = self.low.shape[1]
+        weights = tangents.weights
         loss = room(count)
-        down = 1 / ((1 + elementary.exp_bounds(-lead)[1].sum(2)) * (1 + loss))
-        full = least.new_zeros(batch, count, count)
-        off = ~torch.eye(count, dtype=torch.bool, device=least.device)
-        full[:, off] = least
-        behind = full.transpose(1, 2)[:, off].reshape(batch, count, count - 1)
-        up = 1 / ((1 + elementary.exp_bounds(behind)[0].sum(2)) * (1 - loss))
-        return down * (1 - loss), up * (1 + loss)
+        # Between the reference's logits and the others' no share exceeds this.
+        most = torch.maximum(shares(torch.minimum(pairs, tangents.low), count)[1], top)
+        span = (tangents.high - pairs).amax(1, keepdim=True).clamp(min=0) * (1 + loss)
+        low, high = self.low.unsqueeze(2), self.high.unsqueeze(2)
+        ends = (low * low.transpose(1, 2) - weights, high * high.transpose(1, 2) - weights)
+        off = torch.maximum(ends[0].abs(), ends[1].abs()) + loss * weights.abs() + 1e-300
+        off = (off.sum(2) - torch.diagonal(off, dim1=1, dim2=2)) * (1 + loss) * span
+        flat = weights[:, ~torch.eye(count, dtype=torch.bool, device=weights.device)]
+        size = torch.maximum(tangents.low.abs(), tangents.high.abs())
+
+        def total(values: Tensor) -> Tensor:
+            return (flat * values).reshape(-1, count, count - 1).sum(2)
+
+        spent = loss * total(size) + 1e-300
+        start, end = total(tangents.low) - spent, total(tangents.high) + spent
+        rise, fall = -rows[:, count:] - start, end - rows[:, :count]
+        grown = loss * (rise.abs() + fall.abs() + spent)
+        bend = 0.5 * most * span * span * (1 + loss)
+        return rise + grown + off + bend, fall + grown + off + 0.25 * bend
 
     def slack(self, least: Tensor) -> Tensor:
         """Return how far the change stays below epsilon."""
@@ -140,19 +202,46 @@ class Stay(Specification):
         return torch.where(change <= self.epsilon, (self.epsilon - change).clamp(min=0), -INF)
 
     def aims(self, least: Tensor) -> Tensor:
-        """Return the row whose bound lies farthest from the reference's results."""
-        middle = (self.low + self.high) / 2
+        """Return the confidence that may move farthest, signed: ``(batch, out)``."""
+        rise, fall = self._changes(least)
+        both = torch.cat([rise, fall], 1).nan_to_num(nan=INF)
+        count = self.low.shape[1]
+        worst = both.argmax(1)
+        sign = torch.where(worst < count, 1.0, -1.0).to(least.dtype)
+        aims = torch.zeros_like(self.low)
+        return aims.scatter(1, (worst % count).unsqueeze(1), sign.unsqueeze(1))
+
+    def objective(self, result: Tensor, aim: Tensor) -> Tensor:
+        """Return the confidence that is aimed at."""
         if self.link == "softmax":
-            middle = middle.clamp(min=1e-300).log()
-        elif self.link == "sigmoid":
-            middle = torch.logit(middle.clamp(1e-300, 1 - 1e-16))
-        at = (self.rows @ middle.unsqueeze(-1)).squeeze(-1)
-        worst = (at - least).nan_to_num(posinf=1e300).argmax(1)
-        return -self.rows[torch.arange(len(worst), device=worst.device), worst]
+            return torch.softmax(result, -1) @ aim
+        return (torch.sigmoid(result) if self.link == "sigmoid" else result) @ aim
 
     def part(self, index: Tensor) -> Stay:
         """Return the specification of some instances."""
-        return replace(self, rows=self.rows[index], low=self.low[index], high=self.high[index])
+        tangents = None if self.tangents is None else self.tangents.part(index)
+        low, high = self.low[index], self.high[index]
+        return replace(self, rows=self.rows[index], low=low, high=high, tangents=tangents)
+
+
+def shares(least: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Enclose each class's share from least values of all differences of logits.
+
+    Args:
+        least: of ``z_i - z_j`` for all ordered pairs, row-major, ``(batch, pairs)``.
+        count: of classes.
+    """
+    batch = least.shape[0]
+    lead = least.reshape(batch, count, count - 1)
+    # lead[:, i] bounds z_i - z_j from below for all j; its mirror bounds z_j - z_i from below.
+    loss = room(count)
+    down = 1 / ((1 + elementary.exp_bounds(-lead)[1].sum(2)) * (1 + loss))
+    full = least.new_zeros(batch, count, count)
+    off = ~torch.eye(count, dtype=torch.bool, device=least.device)
+    full[:, off] = least
+    behind = full.transpose(1, 2)[:, off].reshape(batch, count, count - 1)
+    up = 1 / ((1 + elementary.exp_bounds(behind)[0].sum(2)) * (1 - loss))
+    return down * (1 - loss), up * (1 + loss)
 
 
 def lead_of(labels: Tensor, outputs: int, lead: float = 0.0) -> Lead:
@@ -198,17 +287,34 @@ def stay_of(reference: Interval, link: str, epsilon: Fraction | None, error: flo
     eye = torch.eye(count, dtype=torch.float64, device=reference.low.device)
     asked = INF if epsilon is None else float_below(epsilon)
     if link == "softmax":
-        pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
-        rows = torch.stack([eye[i] - eye[j] for i, j in pairs])
-        differences = torch.stack([reference.low[:, i] - reference.high[:, j] for i, j in pairs], 1)
-        differences = differences - room(1) * differences.abs() - 1e-300
-        shares = Stay(rows, link, reference.low, reference.high, asked)
-        low, high = shares._shares(differences)
-    else:
-        rows, low, high = torch.cat([eye, -eye]), reference.low, reference.high
-        if link == "sigmoid":
-            low, high = elementary.sigmoid_bounds(low)[0], elementary.sigmoid_bounds(high)[1]
-    return Stay(rows.expand(batch, -1, -1), link, low, high, asked, error)
+        return replace(_softmax_stay(reference, asked), error=error)
+    rows, low, high = torch.cat([eye, -eye]), reference.low, reference.high
+    if link == "sigmoid":
+        low, high = elementary.sigmoid_bounds(low)[0], elementary.sigmoid_bounds(high)[1]
+    return Stay(rows.expand(batch, -1, -1), link, low, high, asked, error=error)
+
+
+def _softmax_stay(reference: Interval, asked: float) -> Stay:
+    batch, count = reference.low.shape
+    eye = torch.eye(count, dtype=torch.float64, device=reference.low.device)
+    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+    first, second = (list(side) for side in zip(*pairs, strict=True))
+    rows = (eye[first] - eye[second]).expand(batch, -1, -1)
+
+    def lowest(low: Tensor, high: Tensor) -> Tensor:
+        difference = low[:, first] - high[:, second]
+        return difference - room(1) * difference.abs() - 1e-300
+
+    least, most = lowest(reference.low, reference.high), -lowest(-reference.high, -reference.low)
+    low, high = shares(least, count)
+    if count == 2:  # one difference says all
+        return Stay(rows, "softmax", low, high, asked)
+    middle = (low + high) / 2
+    weights = torch.floor(middle.unsqueeze(2) * middle.unsqueeze(1) / GRID) * GRID
+    weights = weights * (1 - eye)
+    tangents = Tangents(weights, least, most)
+    along = tangents.rows()
+    return Stay(torch.cat([rows, along, -along], 1), "softmax", low, high, asked, tangents)
 
 
 def level_of(level: Fraction, link: str, error: float = 0.0) -> Ends:

@@ -14,7 +14,6 @@ from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.program import lower
 from paramrob.engine import METHODS, Method
 from paramrob.models.model import OutputInfo
-from paramrob.models.network import Array, Network
 from paramrob.perturbation import Perturbation
 from tests.bounds.graph.nets import (
     NETWORKS,
@@ -25,6 +24,7 @@ from tests.bounds.graph.nets import (
     inputs,
     members,
 )
+from tests.bounds.graph.plain_crown import plain_crown
 
 ROOM = 1e-9
 """What float64 may be off by in a sampled value of these small networks."""
@@ -95,35 +95,6 @@ def test_boxes_of_inputs(name: str) -> None:
         assert bool((both >= least - ROOM).all())
 
 
-def reference_crown(network: Network, x: Array, delta: float) -> tuple[Array, Array]:
-    """Bound a dense ReLU chain row by row, in plain numpy and without any care for rounding."""
-    weights = [network.parameters[f"p{2 * i}"].value for i in range(len(network.parameters) // 2)]
-    biases = [network.parameters[f"p{2 * i + 1}"].value for i in range(len(weights))]
-    ranges: list[tuple[Array, Array]] = []
-    for k in range(len(weights)):
-        ends = []
-        for sign in (1.0, -1.0):
-            row = sign * weights[k]
-            constant = sign * biases[k] - delta
-            slack = np.full(row.shape, delta)
-            for j in range(k - 1, -1, -1):
-                low, high = ranges[j]
-                row = row - slack
-                free = (low < 0) & (high > 0)
-                chord = np.where(free, high / np.where(free, high - low, 1.0), low >= 0)
-                foot = np.where(free, (high > -low).astype(float), low >= 0)
-                up, down = np.maximum(row, 0), np.minimum(row, 0)
-                constant = constant + down @ np.where(free, -chord * low, 0.0)
-                on_z = up * foot + down * chord
-                constant = (
-                    constant + on_z @ biases[j] - np.abs(on_z) @ np.full(len(biases[j]), delta)
-                )
-                row, slack = on_z @ weights[j], np.abs(on_z) @ np.full(weights[j].shape, delta)
-            ends.append(constant + row @ x - slack @ np.abs(x))
-        ranges.append((ends[0], -ends[1]))
-    return ranges[-1]
-
-
 @pytest.mark.parametrize("delta", [0.0005, 0.005, 0.05])
 @pytest.mark.parametrize("widths", [(4, 10, 3), (6, 12, 12, 4), (6, 9, 9, 9, 3)])
 def test_no_wider_than_a_plain_crown(widths: tuple[int, ...], delta: float) -> None:
@@ -132,7 +103,7 @@ def test_no_wider_than_a_plain_crown(widths: tuple[int, ...], delta: float) -> N
     x = inputs(network, 8)
     low, high = bounds(graph_pass(network, Fraction(delta)), x, widths[-1], "crown")
     found = (high - low).numpy()
-    plain = np.array([np.subtract(*reference_crown(network, p.numpy(), delta)[::-1]) for p in x])
+    plain = np.array([np.subtract(*plain_crown(network, p.numpy(), delta)[::-1]) for p in x])
     assert found.mean() <= plain.mean() * 1.001
     assert (found <= plain * 1.05).all()
     if delta == 0.0005 or len(widths) == 3:
@@ -203,3 +174,22 @@ def test_boxes_that_differ_from_parameter_to_parameter() -> None:
             chosen[name] = ends[0] + share * (ends[1] - ends[0])
         seen = torch.from_numpy(network.evaluate(shaped, chosen)).reshape(3, -1)
         assert bool(((seen >= low - ROOM) & (seen <= high + ROOM)).all())
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.002])
+@pytest.mark.parametrize("radius", [0.01, 0.1])
+def test_a_radius_around_inputs_agrees_with_a_plain_crown(radius: float, delta: float) -> None:
+    """Where few signs are open both choose the same lines; else narrower ones may turn a slope."""
+    network = dense_network((6, 12, 12, 4), 5)
+    x = inputs(network, 8)
+    bound_pass = graph_pass(network, Fraction(delta))
+    low = x - radius
+    analysis = bound_pass.analyse(low, x + radius, "crown")
+    least = bound_pass.bound(analysis, both_signs(4, 8))
+    found = (-least[:, 4:] - least[:, :4]).numpy()
+    plain = np.array(
+        [np.subtract(*plain_crown(network, p.numpy(), delta, radius)[::-1]) for p in x]
+    )
+    assert found.mean() <= plain.mean() * 1.005
+    if radius == 0.01 and delta == 0:
+        np.testing.assert_allclose(found, plain, rtol=1e-8)

@@ -1,0 +1,176 @@
+"""Questions, boxes and meanings in plain words, for every form of report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from paramrob.domain import Ball, Box, Domain, Point
+from paramrob.exact import decimal_text
+from paramrob.models.model import Model, OutputInfo
+from paramrob.problem import Problem
+from paramrob.properties import Property
+from paramrob.report import label_name
+from paramrob.requests.build import Request
+from paramrob.verdict import Bracket
+
+SHOWN_INPUTS = 8
+_BRACKETS = {
+    "epsilon": "largest change of the {output}",
+    "sigma": "farthest flip: lead of the best logit",
+    "sigma_above": "farthest flip above the level",
+    "sigma_below": "farthest flip below the level",
+    "delta": "largest delta that keeps the property",
+}
+
+
+def question(request: Request) -> str:
+    """Return what was asked, in plain words."""
+    asked, output = request.asked, request.model.output
+    holds = property_words(asked.property(), request.problems[0])
+    at = where(request)
+    moved = "every parameter vector in the box"
+    if asked.quantity is None:
+        return f"{holds}, {at} and {moved}?"
+    if asked.quantity == "epsilon":
+        return f"how far can the {measured(output)} move, {at} and {moved}?"
+    if asked.quantity == "sigma":
+        return f"how far from the decision boundary can a label flip, {at} and {moved}?"
+    return f"up to which delta {holds}, {at}?"
+
+
+def property_words(asked: Property, problem: Problem) -> str:
+    """Return the property as the first half of a question."""
+    output = problem.output
+    if asked.epsilon is not None:
+        return f"does the {measured(output)} move by at most {decimal_text(asked.epsilon)}"
+    if asked.sigma is None:
+        return "does the label stay the same"
+    sigma = decimal_text(asked.sigma)
+    if problem.reference.output_size == 1:
+        level = decimal_text(output.level or Fraction(0))
+        return (
+            "does the label stay the same where the trained network is at least "
+            f"{sigma} from the level {level}"
+        )
+    return f"does the label stay the same where the best logit leads by at least {sigma}"
+
+
+def measured(output: OutputInfo) -> str:
+    """Return the word for what epsilon measures."""
+    return "output" if output.kind == "value" else "confidence"
+
+
+def where(request: Request) -> str:
+    """Return for which inputs the question is asked."""
+    if request.several:
+        count = len(request.problems)
+        if isinstance(request.problems[0].domain, Ball):
+            return "around this input" if count == 1 else f"around each of {count} points"
+        return "at this input" if count == 1 else f"at each of {count} points"
+    is_box = isinstance(request.problems[0].domain, Box)
+    if isinstance(request.problems[0].domain, Ball):
+        return "for every input around this one"
+    return "for every input of the box" if is_box else "at this input"
+
+
+def perturbation_words(request: Request) -> str:
+    """Return which parameters move how far."""
+    box = request.perturbation
+    network = request.problems[0].uncertain.network
+    every = [p for p in network.parameters.values() if not p.fixed]
+    moved = [p for p in every if p.name in box.parameters]
+    if request.asked.quantity == "delta":
+        return _of_which([p.name for p in moved], len(every), "delta is what is asked")
+    sizes = {(box.interval(p).absolute, box.interval(p).relative) for p in moved}
+    if len(sizes) == 1:
+        absolute, relative = next(iter(sizes))
+        said = _size_words(absolute, relative)
+        return _of_which([p.name for p in moved], len(every), f"each within {said}")
+    return "; ".join(
+        f"{p.name} within {_size_words(box.interval(p).absolute, box.interval(p).relative)}"
+        for p in moved
+    )
+
+
+def _of_which(moved: list[str], total: int, said: str) -> str:
+    return f"all, {said}" if len(moved) == total else f"{', '.join(moved)}: {said}"
+
+
+def _size_words(absolute: Fraction, relative: Fraction) -> str:
+    parts = [decimal_text(absolute)] if absolute or not relative else []
+    if relative:
+        parts.append(f"{decimal_text(relative * 100)} % of its magnitude")
+    return f"{' plus '.join(parts)} of the trained value"
+
+
+def domain_words(model: Model, domain: Domain) -> str:
+    """Return the inputs with the names and units that the sidecar gives."""
+    if isinstance(domain, Ball):
+        return f"within {_plain(domain.radius)} of {inputs_text(model, domain.x)}"
+    if isinstance(domain, Point):
+        return inputs_text(model, domain.x)
+    pairs = list(zip(domain.lower, domain.upper, strict=True))
+    if len(set(pairs)) == 1 and (len(pairs) > 1 and model.inputs.names is None):
+        low, high = pairs[0]
+        return f"each of {len(pairs)} from {_plain(low)} to {_plain(high)}"
+    said = [f"from {_plain(low)} to {_plain(high)}" for low, high in pairs]
+    return _inputs(model, said, "")
+
+
+def inputs_text(model: Model, x: Iterable[float]) -> str:
+    """Return an input with the names and units that the sidecar gives."""
+    return _inputs(model, [_short(repr(float(v))) for v in x], "= ")
+
+
+def _inputs(model: Model, said: Sequence[str], link: str) -> str:
+    names = model.inputs.names or [f"x{i}" for i in range(len(said))]
+    units = model.inputs.units or [""] * len(said)
+    parts = [
+        f"{name} {link}{text} {unit}".rstrip()
+        for name, text, unit in zip(names, said, units, strict=True)
+    ]
+    more = len(parts) - SHOWN_INPUTS
+    if more > 0:
+        parts = [*parts[:SHOWN_INPUTS], f"and {more} more"]
+    return ", ".join(parts)
+
+
+def _plain(value: Fraction) -> str:
+    return _short(repr(float(value)))
+
+
+def _short(text: str) -> str:
+    return text.removesuffix(".0")
+
+
+def output_words(model: Model) -> str:
+    """Return what the outputs mean and where the label changes."""
+    output = model.output
+    if model.network.output_size > 1:
+        return f"{model.network.output_size} {output.kind}"
+    if output.level is None:
+        return output.kind
+    zero, one = (label_name(output, label) for label in (0, 1))
+    level = decimal_text(output.level)
+    after = " after the sigmoid" if output.kind == "logit" else ""
+    return f"{output.kind}; label {one} above {level}{after}, else {zero}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, to four digits."""
+    return f"{100 * share:.4g} %"
+
+
+def ends_said(brackets: Iterable[Bracket], is_delta: bool) -> str:
+    """Return which end of the brackets is attained and which is proved."""
+    if is_delta:
+        return "lower end proved, upper end refuted by a replayed witness"
+    if any(b.witness is not None for b in brackets):
+        return "lower end attained by a replayed witness, upper end proved"
+    return "upper end proved"
+
+
+def bracket_meaning(name: str, output: OutputInfo) -> str:
+    """Return what a bracket's name means."""
+    return _BRACKETS.get(name, "").format(output=measured(output))
