@@ -219,7 +219,7 @@ class DeployedBuilder(Builder):
         if kind == "softplus":
             return Error(2 * library, library / op.beta + 4 * nu * (1 + 1 / op.beta))
         if kind == "elu":
-            return Error(4 * u, (2 * library + 4 * nu) * max(1.0, abs(op.alpha)))
+            return Error(library, (2 * library + 4 * nu) * max(1.0, abs(op.alpha)))
         return Error(0.0, library + 2 * nu)
 
     def _interval(self, name: str) -> ParameterInterval:

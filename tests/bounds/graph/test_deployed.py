@@ -210,7 +210,7 @@ def test_errors_of_one_operation_alone(kind: str, formats: tuple[str, str]) -> N
     """Rows follow the signs of the errors of each execution: no two of them cancel."""
     network, arithmetic = alone(kind), named(*formats)
     rng = np.random.default_rng(2)
-    for scale in (1.0, 1e-3, 4 * arithmetic.storage.smallest):
+    for scale in (1.0, 20.0, 1e-3, 4 * arithmetic.storage.smallest):
         x = scale * rng.uniform(-1, 1, size=(1, 16))
         if kind != "storing":
             x = arithmetic.storage.nearest(x)
