@@ -106,7 +106,29 @@ class Intervals:
             self.known.append(self._forward(k, self.program.steps[k]))
             if refine is not None:
                 refine(self, k)
+            self._check(k)
         return self
+
+    def _check(self, k: int) -> None:
+        """Forget what is known of a step on inputs where it may overflow its format."""
+        step = self.program.steps[k]
+        if step.limit == INF and step.partial == INF:
+            return
+        known, spent = self.known[k], self.works[k]
+        fits = (known.size < step.limit).all(1) & (spent < step.partial).all(1)
+        fits = fits.unsqueeze(1)
+        self.known[k] = Interval(
+            torch.where(fits, known.low, -INF), torch.where(fits, known.high, INF)
+        )
+        self.works[k] = torch.where(fits, spent, INF)
+
+    def overflows(self) -> Tensor:
+        """Return on which inputs overflow of a step's format is not excluded, ``(batch,)``."""
+        found = torch.zeros_like(self.known[0].low[:, 0], dtype=torch.bool)
+        for step, known in zip(self.program.steps, self.known, strict=True):
+            if step.limit < INF or step.partial < INF:
+                found |= torch.isinf(known.low).any(1)
+        return found
 
     def _forward(self, k: int, step: Step) -> Interval:
         given = [self.known[i] for i in step.inputs]
