@@ -322,6 +322,23 @@ def test_what_may_overflow_has_no_bounds(name: str) -> None:
     assert not np.isfinite(machine.run(network, ordinary.numpy()[0] * scale, values)).all()
 
 
+@pytest.mark.parametrize("kind", ["sigmoid", "tanh", "clamp", "hardsigmoid"])
+def test_overflow_before_a_bounded_activation_has_no_bounds(kind: ActivationKind) -> None:
+    build = Build((2,))
+    build.add(Dense(build.parameter(np.array([[2.0, 2.0]]))))
+    build.add(Dense(build.parameter(np.array([[1.0], [-1.0]]))))
+    build.add(Dense(build.parameter(np.array([[1.0, 1.0]]))))  # infinity less infinity
+    build.add(Activation(kind, low=-1.0, high=1.0))
+    network, arithmetic = build.network(), named("float16", "float32")
+    x = torch.full((1, 2), 3e4, dtype=torch.float64)
+    values = {n: p.value for n, p in network.parameters.items()}
+    assert np.isnan(Machine("float16", "float32").run(network, x[0].numpy(), values)).all()
+    for method in METHODS:
+        low, high = ends(network, x, "0", arithmetic, method)
+        assert np.isinf(low).all()
+        assert np.isinf(high).all()
+
+
 def test_overflow_of_one_input_leaves_the_others_their_bounds() -> None:
     network = dense_network((3, 4, 2), 1)
     x = torch.tensor([[0.5, -0.25, 1.0], [6e4, 6e4, 6e4], [0.1, 0.2, 0.3]], dtype=torch.float64)
