@@ -129,7 +129,7 @@ class PointsPass:
     def proved(
         self, spec: Specification, low: Tensor, high: Tensor, method: Method
     ) -> tuple[Tensor, Tensor]:
-        """Return the rows' least values and how far each instance is proved."""
+        """Return the rows' least values and how far each instance is proved, the latter on CPU."""
         analysis = self.uncertain.analyse(low, high, method)
         least = self.uncertain.bound(analysis, spec.rows, method)
         slack = spec.slack(least)
@@ -145,7 +145,7 @@ class PointsPass:
                 )
                 least[part] = torch.maximum(least[part], better)
             slack = spec.slack(least)
-        return least, slack
+        return least, slack.cpu()
 
     def _rows_at_once(self, rows: int) -> int:
         size = sum(step.size for step in self.uncertain.program.steps) * rows * 32
@@ -356,7 +356,7 @@ class _Chunk:
         analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
         least = self.pass_.uncertain.bound(analysis, spec.rows)
         splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
-        proved = splitter.run(least, end)
+        proved = splitter.run(least, end).cpu()
         for i in index[proved].tolist():
             self._prove(i, SPLIT)
 
