@@ -22,7 +22,10 @@ from paramrob.verdict import Outcome
 if TYPE_CHECKING:
     from paramrob.plots.maps import Heatmap, Kind
 
-_QUESTION = ("delta", "perturbation", "domain", "at", "epsilon", "sigma", "input_radius", "limit")
+_QUESTION = (
+    *("delta", "perturbation", "domain", "at", "epsilon", "sigma", "input_radius", "limit"),
+    *("arithmetic", "accumulate"),
+)
 _ENGINE = (
     *("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check"),
     *("method", "memory"),
@@ -86,6 +89,8 @@ def check(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    arithmetic: str = "real",
+    accumulate: str | None = None,
     fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
@@ -119,6 +124,9 @@ def check(
         sigma: ask whether labels stay where the trained network is this far from its boundary.
         level: where the label changes.
         output: what the outputs mean; see :func:`load`.
+        arithmetic: what the network runs in: ``real``, ``float32``, ``float16`` or ``bfloat16``
+            (at points). The trained network that it is compared with is in real numbers.
+        accumulate: what its sums are formed in, ``float32`` by default.
         fold_batch_norm: see :func:`load`.
         solver: one of ``paramrob.engine.SOLVERS``.
         timeout: engine wall time in seconds, shared by all points.
@@ -174,6 +182,8 @@ def estimate(
     sigma: Number | None = None,
     level: Number | None = None,
     output: OutputKind | None = None,
+    arithmetic: str = "real",
+    accumulate: str | None = None,
     fold_batch_norm: bool = False,
     solver: str = "auto",
     timeout: float = 60.0,
@@ -205,6 +215,8 @@ def estimate(
         sigma: the property's threshold, for the quantity ``delta`` only.
         level: where the label changes.
         output: what the outputs mean.
+        arithmetic: what the network runs in.
+        accumulate: what its sums are formed in.
         fold_batch_norm: see :func:`load`.
         solver: which engine.
         timeout: seconds.

@@ -215,7 +215,9 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     perturbation = ("delta", "perturbation", "leave_out")
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
-    return Asked(command, quantity, **{name: options[name] for name in names})
+    # export has no arithmetic: formulas are about real numbers.
+    arithmetic = {n: options[n] for n in ("arithmetic", "accumulate") if n in options}
+    return Asked(command, quantity, **{name: options[name] for name in names}, **arithmetic)
 
 
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:

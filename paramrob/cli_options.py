@@ -12,6 +12,8 @@ from click.core import ParameterSource
 # Spelled out here because the modules that define them import numpy, which takes its time.
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 METHODS = ("ibp", "crown-ibp", "crown", "alpha")
+ARITHMETICS = ("real", "float32", "float16", "bfloat16")
+ACCUMULATED = ("float32", "float16", "bfloat16", "float64")
 KINDS = ("epsilon", "flips", "both")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
@@ -123,6 +125,22 @@ _ENGINE = (
         help="Width at which a bracket is closed.",
     ),
     click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+)
+_ARITHMETIC = (
+    click.option(
+        "--arithmetic",
+        type=click.Choice(ARITHMETICS),
+        metavar="FORMAT",
+        default="real",
+        show_default=True,
+        help=f"What the network runs in: {', '.join(ARITHMETICS)}. At points.",
+    ),
+    click.option(
+        "--accumulate",
+        type=click.Choice(ACCUMULATED),
+        metavar="FORMAT",
+        help="What sums are formed in, with --arithmetic.  [default: float32]",
+    ),
 )
 _OUTPUT = (
     click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
@@ -241,7 +259,8 @@ def export_options(command: Command) -> Command:
 
 def shared_options(command: Command) -> Command:
     """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ENGINE, _OUTPUT)):
+    groups = (_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
+    for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
     return command

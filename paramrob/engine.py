@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from paramrob.domain import Ball
-from paramrob.errors import BackendError
+from paramrob.errors import BackendError, SoundnessError
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
 from paramrob.verdict import Outcome, Verdict
@@ -183,7 +183,7 @@ def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], O
     if settings.encoding not in (None, *ENCODINGS):
         raise BackendError(f"no encoding {settings.encoding!r}; choose direct or aggregated")
     if other is None:
-        return solve(settings)
+        return _about(problem, solve(settings))
     from paramrob.crosscheck import check_agreement, confirmed
 
     started = time.monotonic()
@@ -191,7 +191,17 @@ def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], O
     left = max(settings.timeout - (time.monotonic() - started), settings.timeout / 2)
     second = solve(replace(settings, solver=other, timeout=left, cross_check=None))
     check_agreement(problem, first, second)
-    return confirmed(first, second)
+    return _about(problem, confirmed(first, second))
+
+
+def _about(problem: Problem, outcome: Outcome) -> Outcome:
+    """Make sure that an engine answered about the arithmetic that was asked about."""
+    if outcome.semantics != problem.semantics:
+        raise SoundnessError(
+            f"an engine answered for {outcome.semantics} arithmetic, asked about "
+            f"{problem.semantics}; this is a defect of paramrob: please report it"
+        )
+    return outcome
 
 
 def _decide(problem: Problem, settings: Settings) -> Outcome:
@@ -251,7 +261,8 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
 
 def _second_solver(problem: Problem, settings: Settings) -> str | None:
     """Return what ``auto`` turns to where the bound engine leaves something open."""
-    if isinstance(problem.domain, Ball) or settings.method is not None:
+    bounds_alone = settings.method is not None or problem.arithmetic is not None
+    if isinstance(problem.domain, Ball) or bounds_alone:
         return None
     if settings.solver != "auto" or problem.uncertain.network.parameter_count > WORTH_A_FORMULA:
         return None

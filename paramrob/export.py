@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text
 from paramrob.models.model import Model
-from paramrob.problem import Problem
+from paramrob.problem import Problem, check_real
 from paramrob.requests.build import Request
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def export_text(
             "at a time: --at with one point"
         )
     problem = request.problems[0]
+    check_real(problem, "a formula")
     known = presolve(problem) if use_presolve else None
     invert = form == "smtlib" or encoding == "aggregated"
     encoder = direct if encoding == "direct" else aggregated

@@ -68,7 +68,10 @@ def _split(network: Network, output: OutputInfo) -> tuple[Link, list[Node]]:
     nodes = [n for n in network.nodes[1:] if not isinstance(n.op, Reshape)]
     for before, node in zip(network.nodes, network.nodes[1:], strict=False):
         if node.inputs != (before.name,):
-            raise BackendError(f"node {node.name!r}: the bound engine takes chains of layers only")
+            raise BackendError(
+                f"node {node.name!r}: only chains of layers have a formula; use --solver bounds, at "
+                "points (--at)"
+            )
     link: Link = "identity"
     if output.kind in ("logit", "logits"):
         link = "sigmoid" if output.kind == "logit" else "softmax"

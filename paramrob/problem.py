@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 
+from paramrob.arithmetic import Arithmetic
 from paramrob.domain import Domain
-from paramrob.errors import InputError
+from paramrob.errors import BackendError, InputError
 from paramrob.models.model import OUTPUT_KINDS, OutputInfo
 from paramrob.models.network import Activation, Network, Softmax
 from paramrob.perturbation import Perturbation
@@ -25,6 +27,8 @@ class Problem:
     """``reference`` against every network of ``uncertain`` on every input of ``domain``.
 
     ``property`` is ``None`` where a quantity is to be estimated rather than a claim decided.
+    ``arithmetic`` is what the uncertain network is executed in, ``None`` for real numbers; the
+    reference is always in real numbers.
     """
 
     reference: Network
@@ -32,6 +36,7 @@ class Problem:
     domain: Domain
     output: OutputInfo
     property: Property | None = None
+    arithmetic: Arithmetic | None = None
 
     def __post_init__(self) -> None:
         network = self.reference
@@ -51,6 +56,24 @@ class Problem:
         check_output(network, self.output)
         if self.property and self.property.name != "confidence":
             check_labels(network, self.output)
+
+    @builtins.property
+    def semantics(self) -> str:
+        """What the statement about the uncertain network speaks of: ``real``, ``float32``, ..."""
+        return "real" if self.arithmetic is None else self.arithmetic.name
+
+
+def check_real(problem: Problem, who: str) -> None:
+    """Refuse a problem about floating-point arithmetic where only real numbers are known.
+
+    Raises:
+        BackendError: with what to do instead.
+    """
+    if problem.arithmetic is not None:
+        raise BackendError(
+            f"{who} knows real numbers only; for --arithmetic {problem.semantics} ask about points "
+            "(--at) with --solver bounds"
+        )
 
 
 def check_output(network: Network, output: OutputInfo) -> None:

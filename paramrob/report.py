@@ -132,7 +132,7 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
         "domain": _domains_json(request),
         "property": _property_json(request),
     }
-    report |= _answer_json(model, outcome, witness_file)
+    report |= _answer_json(request, outcome, witness_file)
     if isinstance(outcome, PointsOutcome):
         report["points"] = _points_json(request, outcome)
         if outcome.shares:
@@ -203,18 +203,27 @@ def _property_json(request: Request) -> dict[str, Any]:
     }
 
 
-def _answer_json(model: Model, outcome: Outcome, witness_file: str | None) -> dict[str, Any]:
+def _answer_json(request: Request, outcome: Outcome, witness_file: str | None) -> dict[str, Any]:
+    model = request.model
     return {
         "verdict": None if outcome.verdict is None else outcome.verdict.value,
         "reason": outcome.reason,
         "brackets": _brackets_json(model, outcome),
         "witness": _witness_json(model, reported_witness(outcome), witness_file),
-        "semantics": "real",
+        **semantics_json(request.problems[0]),
         "exact_encoding": outcome.exact_encoding,
         "solver": outcome.solver,
         "method": outcome.method,
         "engine_seconds": outcome.engine_seconds,
     }
+
+
+def semantics_json(problem: Problem) -> dict[str, Any]:
+    """Return what the network and the reference that it is held against are executed in."""
+    deployed: dict[str, Any] = {"semantics": "real", "accumulate": None}
+    if problem.arithmetic is not None:
+        deployed = dict(problem.arithmetic.as_json())
+    return {**deployed, "reference_semantics": "real"}
 
 
 def _points_json(request: Request, outcome: PointsOutcome) -> list[dict[str, Any]]:
@@ -228,7 +237,7 @@ def _points_json(request: Request, outcome: PointsOutcome) -> list[dict[str, Any
         if request.classes is not None and outcome.labels:
             entry["correct"] = outcome.labels[i] == request.classes[i]
         entry["property"] = _property_json(request)
-        entries.append(entry | _answer_json(request.model, part, None))
+        entries.append(entry | _answer_json(request, part, None))
     return entries
 
 

@@ -66,8 +66,10 @@ def print_report(
     rows += [("note", Text(note)) for note in outcome.notes]
     if not outcome.exact_encoding:
         text = "shared parameters were relaxed: proofs hold, but an open answer may stay open"
+        if request.problems[0].arithmetic is not None:
+            text = "rounding errors were bounded: proofs hold, but an open answer may stay open"
         rows.append(("note", Text(text)))
-    rows.append(("engine", Text(_engine(outcome, verbose))))
+    rows.append(("engine", Text(_engine(request, outcome, verbose))))
     _print(console, _grid(rows))
 
 
@@ -233,8 +235,15 @@ def _points(
     return rows
 
 
-def _engine(outcome: Outcome, verbose: bool) -> str:
-    text = f"{outcome.solver}, real-number semantics, {outcome.engine_seconds:.3g} s"
+def _engine(request: Request, outcome: Outcome, verbose: bool) -> str:
+    arithmetic = request.problems[0].arithmetic
+    semantics = "real-number semantics"
+    if arithmetic is not None:
+        semantics = (
+            f"{arithmetic.name} semantics with sums in {arithmetic.accumulator.name} (trained "
+            "network: real numbers)"
+        )
+    text = f"{outcome.solver}, {semantics}, {outcome.engine_seconds:.3g} s"
     if verbose:
         text += "; " + ", ".join(f"{name} {version}" for name, version in versions().items())
     return text

@@ -16,7 +16,7 @@ from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError, ReplayError
 from paramrob.exact import float_above
 from paramrob.largest_delta import largest_delta
-from paramrob.problem import Problem, check_labels
+from paramrob.problem import Problem, check_labels, check_real
 from paramrob.properties import Quantity
 from paramrob.replay import refutes, replay
 from paramrob.solvers.base import Answer, Solver
@@ -108,6 +108,7 @@ class _Formulas:
 
     @classmethod
     def of(cls, problem: Problem, settings: Settings, solver: Solver) -> _Formulas:
+        check_real(problem, f"a formula for {settings.solver}")
         for network in (problem.reference, problem.uncertain.network):
             if network.parameter_count > MOST_TERMS:
                 raise BackendError(

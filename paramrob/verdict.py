@@ -108,8 +108,10 @@ class Outcome:
 
     ``verdict`` is ``None`` for an estimation. ``brackets`` may hold ``epsilon``, ``sigma_above``,
     ``sigma_below``, ``sigma`` and ``delta``. ``reason`` says why something is open and what to
-    do about it. ``exact_encoding`` is false where shared parameters were relaxed. ``method`` is
-    what decided within the solver, where it has several ways.
+    do about it. ``exact_encoding`` is false where shared parameters were relaxed or rounding was
+    bounded. ``method`` is what decided within the solver, where it has several ways.
+    ``semantics`` names the arithmetic of the uncertain network that the engine reasoned about;
+    the reference is in real numbers.
     """
 
     verdict: Verdict | None = None
@@ -121,6 +123,7 @@ class Outcome:
     exact_encoding: bool = True
     notes: tuple[str, ...] = ()
     method: str | None = None
+    semantics: str = "real"
 
 
 def verdict_from(status: Status, approximation: Approximation, witness: Witness | None) -> Verdict:

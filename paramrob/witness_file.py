@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from paramrob import __version__
+from paramrob.arithmetic import Arithmetic, arithmetic_from
 from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text
@@ -114,6 +115,7 @@ def problem_meta(model: Model, problem: Problem) -> Json:
         },
         "domain": _domain_meta(problem.domain),
         "perturbation": _perturbation_meta(model.network, problem.uncertain.perturbation),
+        "arithmetic": None if problem.arithmetic is None else problem.arithmetic.as_json(),
         "property": claim
         and {
             "name": claim.name,
@@ -155,6 +157,7 @@ def problem_from_meta(meta: Mapping[str, object], model: Model) -> Problem:
         _domain_from(_table(meta, "domain")),
         OutputInfo(cast(Any, kind), _optional_rational(output, "level"), labels),
         None if meta.get("property") is None else _property_from(_table(meta, "property")),
+        None if meta.get("arithmetic") is None else _arithmetic_from(_table(meta, "arithmetic")),
     )
 
 
@@ -217,6 +220,13 @@ def _property_from(said: Mapping[str, object]) -> Property:
     return Property(
         cast(Any, name), _optional_rational(said, "epsilon"), _optional_rational(said, "sigma")
     )
+
+
+def _arithmetic_from(said: Mapping[str, object]) -> Arithmetic | None:
+    name, accumulate = said.get("semantics"), said.get("accumulate")
+    if not isinstance(name, str) or not isinstance(accumulate, str):
+        raise InputError("the witness's meta: the arithmetic has no name; save the witness again")
+    return arithmetic_from(name, accumulate)
 
 
 def _optional_text(value: Fraction | None) -> str | None:

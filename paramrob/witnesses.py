@@ -78,5 +78,17 @@ def replay_file(path: str, model_path: str | None = None, trust: bool = False) -
         witness = replay(problem, x, parameters)
     except ReplayError as error:
         return Replayed(model, problem, None, str(error))
-    refuted = refutes(problem, witness)
-    return Replayed(model, problem, witness, None if refuted else "it does not refute the claim")
+    if not refutes(problem, witness):
+        return Replayed(model, problem, witness, "it does not refute the claim")
+    return Replayed(model, problem, witness, _undone(problem, witness))
+
+
+def _undone(problem: Problem, witness: Witness) -> str | None:
+    """Return why rounding may undo what the witness does in real numbers, if it may."""
+    if problem.arithmetic is None:
+        return None
+    from paramrob.bounds.graph.certainty import surely_refutes
+
+    if surely_refutes(problem, witness):
+        return None
+    return f"it refutes the claim in real numbers, but rounding to {problem.semantics} may undo it"

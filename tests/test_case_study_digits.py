@@ -99,7 +99,7 @@ def members(kind: str, delta: float, count: int) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("kind", certify.KINDS)
 def test_verdicts_are_the_expected_ones_and_samples_agree(kind: str) -> None:
     expected = EXPECTED[kind]
-    x, _ = points()
+    x, _y = points()
     chosen = x[expected["points"]]
     options: dict[str, Any] = {"delta": expected["delta"], "at": chosen, "timeout": 600}
     outcome = paramrob.check(DIGITS / f"{kind}.pt2", **options)

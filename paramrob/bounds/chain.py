@@ -19,7 +19,7 @@ from paramrob.errors import BackendError
 from paramrob.layers import Link, stages
 from paramrob.models.network import Activation, Array, Dense, Elementwise, Network, Node
 from paramrob.perturbation import ParameterInterval, Perturbation
-from paramrob.problem import Problem, UncertainNetwork
+from paramrob.problem import Problem, UncertainNetwork, check_real
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def build_chain(problem: Problem, device: str = "cpu") -> Chain:
         BackendError: the graph is no chain of dense layers and activations, or the two networks
             differ in architecture.
     """
+    check_real(problem, "the search over boxes")
     if isinstance(problem.domain, Ball):
         raise BackendError("the search takes no input radius; use --solver bounds with a method")
     link, ours = stages(problem.reference, problem.output)

@@ -17,7 +17,7 @@ from paramrob.domain import Ball, Box
 from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError
 from paramrob.layers import stages
-from paramrob.problem import Problem
+from paramrob.problem import Problem, check_real
 from paramrob.properties import Quantity
 from paramrob.verdict import Bracket, Outcome, Verdict
 
@@ -31,7 +31,9 @@ SMALL = 1000
 
 
 def is_chain(problem: Problem) -> bool:
-    """Whether the search knows all layers of both networks."""
+    """Whether the search knows all layers of both networks, and their arithmetic."""
+    if problem.arithmetic is not None:
+        return False
     try:
         for network in (problem.reference, problem.uncertain.network):
             stages(network, problem.output)
@@ -96,6 +98,8 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         return estimate_points([problem], settings)[0]
     if quantity == "sigma":
         return _sigma(problem, settings)
+    if quantity == "delta":
+        return _delta(problem, settings)
     raise InputError(f"no quantity {quantity!r}; choose epsilon, sigma or delta")
 
 
@@ -185,6 +189,19 @@ def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Out
     return [replace(o, reason=None) if c else o for o, c in zip(found, closed, strict=True)]
 
 
+def _delta(problem: Problem, settings: Settings) -> Outcome:
+    """Bisect on the box by decisions of the pass."""
+    from paramrob.largest_delta import largest_delta
+
+    def decided(trial: Problem, seconds: float) -> Outcome:
+        return decide_points([trial], replace(settings, timeout=seconds))[0]
+
+    started = time.monotonic()
+    found = largest_delta(problem, settings, settings.timeout, decided)
+    spent = time.monotonic() - started
+    return replace(found, semantics=problem.semantics, engine_seconds=spent)
+
+
 def _sigma(problem: Problem, settings: Settings) -> Outcome:
     """At a point sigma is 0 where the label stays, else the reference's own margin."""
     from paramrob.properties import Property
@@ -215,6 +232,8 @@ def _can_search(problem: Problem, settings: Settings) -> bool:
 
 
 def _check_box(problem: Problem) -> None:
+    if isinstance(problem.domain, Box):
+        check_real(problem, "the search over boxes of inputs")
     if isinstance(problem.domain, Box) and not is_chain(problem):
         raise BackendError(
             "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "

@@ -238,7 +238,7 @@ def _about_parameters(model: Model) -> list[str]:
     shared = [name for name in movable if network.is_shared(name)]
     if shared:
         sentences.append(
-            f"parameters used at several places ({_listed(shared)}) are bounded as if each use "
+            f"parameters used at several places ({_listed(shared)}) may be bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
     layers = network.layer_parameters()

@@ -22,6 +22,7 @@ from paramrob.page.content import (
     PointView,
 )
 from paramrob.page.counterexample import input_names, witness_view
+from paramrob.problem import Problem
 from paramrob.report import as_json, boundary_sentence, json_text
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
@@ -45,7 +46,7 @@ REAL = (
     "The statement is about the network in real-number arithmetic with these parameters; "
     "rounding during inference is not part of it."
 )
-"""What every page says its statement is about."""
+"""What a page says its statement is about, where it is real numbers."""
 _RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
 
 
@@ -130,10 +131,20 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append("Every proof accounts for the floating-point rounding of the engine itself.")
     if outcome.verdict is Verdict.NOT_ROBUST:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
-    said.append(REAL)
-    if not outcome.exact_encoding:
+    said.append(_semantics(request.problems[0]))
+    if not outcome.exact_encoding and request.problems[0].arithmetic is None:
         said.append(_RELAXED)
     return tuple(said)
+
+
+def _semantics(problem: Problem) -> str:
+    if problem.arithmetic is None:
+        return REAL
+    return (
+        f"The statement is about the network executed in {problem.semantics}, with sums in "
+        f"{problem.arithmetic.accumulator.name}; the trained network that it is compared with is "
+        "in real-number arithmetic."
+    )
 
 
 def _any(request: Request) -> str:

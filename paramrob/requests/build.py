@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from paramrob.arithmetic import arithmetic_from
 from paramrob.domain import Ball, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import parse_decimal
@@ -55,6 +56,8 @@ class Asked:
     property_name: str | None = None
     input_radius: Number | None = None
     limit: int | None = None
+    arithmetic: str = "real"
+    accumulate: str | None = None
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "epsilon", "sigma", "delta"):
@@ -72,6 +75,7 @@ class Asked:
             )
         self.property()
         self.exact_delta()
+        arithmetic_from(self.arithmetic, self.accumulate)
 
     def _names_a_property(self) -> bool:
         return any(v is not None for v in (self.epsilon, self.sigma, self.property_name))
@@ -179,11 +183,14 @@ def build(asked: Asked, model: Model) -> Request:
     property_ = asked.property() if asked.quantity in (None, "delta") else None
     if asked.quantity == "sigma":
         check_labels(model.network, model.output)
+    arithmetic = arithmetic_from(asked.arithmetic, asked.accumulate)
     problems = tuple(
-        Problem(model.network, uncertain, domain, model.output, property_)
+        Problem(model.network, uncertain, domain, model.output, property_, arithmetic)
         for domain in where.domains
     )
     assumptions = (*model.assumptions, *([where.assumed] if where.assumed else []))
+    if arithmetic is not None:
+        assumptions = (*assumptions, *arithmetic.assumptions())
     return Request(asked, model, problems, where.classes, assumptions, where.digest)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.backward import Rows, pull, slackened
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
@@ -76,6 +77,8 @@ class GraphPass:
                 given = intervals.known[self.program.steps[k].inputs[0]]
                 found[k] = lines(kind, given.low, given.high, *slopes(kind, given.low, given.high))
 
+        if self.program.arithmetic is not None:
+            low, high = stored(self.program.arithmetic, low, high)
         return Analysis(Intervals.start(self.program, low, high).run(refine), found)
 
     def bound(self, analysis: Analysis, rows: Tensor, method: Method = "crown") -> Tensor:
@@ -156,6 +159,12 @@ class GraphPass:
         lost = factor(terms) * spent + tiny(terms, known.size).unsqueeze(1)
         rows.add(constant - cost, lost)
         return rows
+
+
+def stored(arithmetic: Arithmetic, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the box of inputs once they are rounded to the format."""
+    ends = arithmetic.stored_box(low.cpu().numpy(), high.cpu().numpy())
+    return torch.from_numpy(ends[0]).to(low.device), torch.from_numpy(ends[1]).to(low.device)
 
 
 def bends(op: Activation, known: Interval) -> Tensor:

@@ -101,12 +101,43 @@ class Intervals:
         return found
 
     def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:
-        """Compute the intervals of all steps; ``refine`` may narrow each before it is read."""
+        """Compute the intervals of all steps; ``refine`` may narrow each before it is read.
+
+        Where an input is no number, or a step may overflow its format, nothing is known of any
+        later step: a bounded activation makes no number of it either.
+        """
+        first = self.known[0]
+        fits = (torch.isfinite(first.low) & torch.isfinite(first.high)).all(1)
         for k in range(len(self.known), len(self.program.steps)):
             self.known.append(self._forward(k, self.program.steps[k]))
             if refine is not None:
                 refine(self, k)
+            fits = self._fitting(k, fits)
         return self
+
+    def _fitting(self, k: int, fits: Tensor) -> Tensor:
+        """Return where no step up to ``k`` leaves its format; forget what is known elsewhere."""
+        step, known = self.program.steps[k], self.known[k]
+        if step.limit < INF:
+            fits = fits & (known.size < step.limit).all(1)
+        if step.partial < INF:
+            fits = fits & (self.works[k] < step.partial).all(1)
+        if not bool(fits.all()):
+            rows = fits.unsqueeze(1)
+            self.known[k] = Interval(
+                torch.where(rows, known.low, -INF), torch.where(rows, known.high, INF)
+            )
+            if k in self.works:
+                self.works[k] = torch.where(rows, self.works[k], INF)
+        return fits
+
+    def overflows(self) -> Tensor:
+        """Return on which inputs overflow of a step's format is not excluded, ``(batch,)``."""
+        found = torch.zeros_like(self.known[0].low[:, 0], dtype=torch.bool)
+        for step, known in zip(self.program.steps, self.known, strict=True):
+            if step.limit < INF or step.partial < INF:
+                found |= torch.isinf(known.low).any(1)
+        return found
 
     def _forward(self, k: int, step: Step) -> Interval:
         given = [self.known[i] for i in step.inputs]

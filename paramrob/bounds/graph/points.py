@@ -17,17 +17,20 @@ from torch import Tensor
 from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack, Found
 from paramrob.bounds.graph.batches import in_batches
+from paramrob.bounds.graph.certainty import (
+    LinkError,
+    label_specification,
+    sure_change,
+    surely_refutes,
+)
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
-from paramrob.bounds.graph.labels import level_at, told
+from paramrob.bounds.graph.labels import told
 from paramrob.bounds.graph.program import link_of, lower
 from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.specification import (
     Lead,
     Specification,
-    lead_of,
-    level_of,
-    side_of,
     stay_of,
 )
 from paramrob.bounds.graph.spot import Spot
@@ -57,6 +60,10 @@ SEARCH, SPLIT = "search", "branch and bound"
 FIRST_BATCH = 16
 """Points that go first where answers are wanted as they come."""
 OPEN = "the bounds and the search left this point open; raise --timeout, or ask for a smaller box"
+OVERFLOW = (
+    "overflow is not excluded: a value may be too large for the format; choose a wider "
+    "--arithmetic, or ask for a smaller box"
+)
 TIME_UP = "the time was used up; raise --timeout"
 NO_MEMORY = "this point needs more memory than there is; raise --memory, or use a smaller network"
 NEAR = 1e-9
@@ -94,7 +101,10 @@ class PointsPass:
         self.device = device
         self.methods = METHODS if method is None else (method,)
         self.splits = method is None
-        program = lower(uncertain.network, uncertain.perturbation, problem.output, device)
+        self.arithmetic, self.semantics = problem.arithmetic, problem.semantics
+        program = lower(
+            uncertain.network, uncertain.perturbation, problem.output, device, problem.arithmetic
+        )
         self.budget = max(memory // (8 * SHARE), 1)
         self.uncertain = GraphPass(program, self.budget)
         still = lower(problem.reference, Perturbation({}), problem.output, device)
@@ -146,6 +156,12 @@ class PointsPass:
                 least[part] = torch.maximum(least[part], better)
             slack = spec.slack(least)
         return least, slack.cpu()
+
+    def overflows(self, low: Tensor, high: Tensor) -> Tensor:
+        """Return where overflow of the arithmetic's format is not excluded, ``(batch,)``."""
+        if self.arithmetic is None:
+            return torch.zeros(low.shape[0], dtype=torch.bool)
+        return self.uncertain.analyse(low, high, self.methods[-1]).intervals.overflows()
 
     def _rows_at_once(self, rows: int) -> int:
         size = sum(step.size for step in self.uncertain.program.steps) * rows * 32
@@ -215,8 +231,8 @@ def estimate_points(
     return [outcome for batch in batches for outcome in batch]
 
 
-def _open(pass_: PointsPass, reason: str) -> Outcome:
-    return Outcome(Verdict.UNKNOWN, reason, exact_encoding=pass_.exact)
+def _open(pass_: PointsPass, reason: str | None) -> Outcome:
+    return Outcome(Verdict.UNKNOWN, reason, exact_encoding=pass_.exact, semantics=pass_.semantics)
 
 
 class _Chunk:
@@ -257,6 +273,7 @@ class _Chunk:
             )
         if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
             self._split(index, spec.part(index))
+        self._explain(index)
         return self._found(reason)
 
     def finish(self) -> list[Outcome]:
@@ -277,9 +294,18 @@ class _Chunk:
         found = [o or _open(self.pass_, reason) for o in self.outcomes]
         return [replace(o, engine_seconds=share) for o in found]
 
+    def _explain(self, index: Tensor) -> None:
+        """Say of open points whether overflow is what keeps them open."""
+        if self.pass_.arithmetic is None or not index.numel():
+            return
+        over = self.pass_.overflows(self.low[index], self.high[index])
+        for i in index[over].tolist():
+            self.outcomes[i] = self.outcomes[i] or _open(self.pass_, OVERFLOW)
+
     def epsilon(self) -> list[Outcome]:
         """Return a bracket of epsilon at each point."""
-        spec = stay_of(self.reference, self.pass_.link, None)
+        error = LinkError.of(self.problems[0]).confidence
+        spec = stay_of(self.reference, self.pass_.link, None, error)
         upper = torch.full((len(self.problems),), float("inf"), dtype=torch.float64)
         least = None
         for number, method in enumerate(self.pass_.methods):
@@ -288,25 +314,32 @@ class _Chunk:
             least, _ = self.pass_.proved(spec, self.low, self.high, method)
             upper = torch.minimum(upper, spec.largest(least).cpu())
         outcomes = []
+        over = self.pass_.overflows(self.low, self.high).tolist()
         found = self._search(torch.arange(len(self.problems)), spec, least)
         for i, (problem, end) in enumerate(zip(self.problems, upper.tolist(), strict=True)):
             witness = self._replayed(problem, found, i)
-            lower_end = 0.0 if witness is None or witness.change is None else witness.change.lower
+            lower_end = 0.0 if witness is None else self._attained(problem, witness)
             bracket = Bracket(0.0, end)
             if lower_end > 0:
                 bracket = Bracket(lower_end, end, witness)
-            outcomes.append(
-                Outcome(None, OPEN, {"epsilon": bracket}, exact_encoding=self.pass_.exact)
-            )
+            open_ = _open(self.pass_, OVERFLOW if over[i] else OPEN)
+            outcomes.append(replace(open_, verdict=None, brackets={"epsilon": bracket}))
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         return [replace(o, engine_seconds=share) for o in outcomes]
+
+    def _attained(self, problem: Problem, witness: Witness) -> float:
+        """Return a change that a witness attains, in every execution of the arithmetic."""
+        if self.pass_.arithmetic is not None:
+            return sure_change(problem, witness)
+        return 0.0 if witness.change is None else witness.change.lower
 
     def _specification(self) -> tuple[Specification, Tensor]:
         """Return the property's rows for all points, and the points that are not settled yet."""
         asked = self.problems[0].property
         every = torch.arange(len(self.problems))
         if asked is not None and asked.name == "confidence":
-            return stay_of(self.reference, self.pass_.link, asked.epsilon), every
+            error = LinkError.of(self.problems[0]).confidence
+            return stay_of(self.reference, self.pass_.link, asked.epsilon, error), every
         labels = self._labels()
         # Where the reference's label cannot be told nothing can be proved about it.
         for i, label in enumerate(labels):
@@ -318,12 +351,7 @@ class _Chunk:
             self._vacuous(asked.sigma)
         known = torch.tensor([0 if label is None else label for label in labels])
         known = known.to(self.pass_.device)
-        outputs = self.reference.low.shape[1]
-        output = self.problems[0].output
-        if outputs > 1:
-            spec: Specification = lead_of(known, outputs)
-        else:
-            spec = side_of(known, level_of(level_at(output), self.pass_.link))
+        spec = label_specification(self.problems[0], known)
         return spec, torch.tensor(
             [i for i in every.tolist() if self.outcomes[i] is None], dtype=torch.long
         )
@@ -363,7 +391,7 @@ class _Chunk:
     def _prove(self, i: int, method: str | None = None) -> None:
         kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
         verdict = verdict_from(Status.UNSAT, kind, None)
-        self.outcomes[i] = Outcome(verdict, exact_encoding=self.pass_.exact, method=method)
+        self.outcomes[i] = replace(_open(self.pass_, None), verdict=verdict, method=method)
 
     def _refute(self, index: Tensor, spec: Specification, least: Tensor) -> None:
         """Search for counterexamples and keep those that survive exact replay."""
@@ -372,13 +400,18 @@ class _Chunk:
         for at in near.nonzero().squeeze(1).tolist():
             i = int(index[at])
             witness = self._replayed(self.problems[i], found, at)
-            if witness is None or not refutes(self.problems[i], witness):
+            if witness is None or not self._refuted(self.problems[i], witness):
                 continue
             kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
             verdict = verdict_from(Status.SAT, kind, witness)
-            self.outcomes[i] = Outcome(
-                verdict, witness=witness, exact_encoding=self.pass_.exact, method=SEARCH
+            self.outcomes[i] = replace(
+                _open(self.pass_, None), verdict=verdict, witness=witness, method=SEARCH
             )
+
+    def _refuted(self, problem: Problem, witness: Witness) -> bool:
+        if not refutes(problem, witness):
+            return False
+        return self.pass_.arithmetic is None or surely_refutes(problem, witness)
 
     def _search(self, index: Tensor, spec: Specification, least: Tensor | None) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
@@ -388,7 +421,14 @@ class _Chunk:
 
     def _replayed(self, problem: Problem, found: Found, i: int) -> Witness | None:
         low, high = problem.domain.inner()
+        x, parameters = found.x[i].cpu().numpy().clip(low, high), found.parameters_of(i)
+        if self.pass_.arithmetic is not None:
+            nearest = self.pass_.arithmetic.nearest_between
+            x = nearest(x, low, high)
+            for name, value in parameters.items():
+                ends = (end.cpu().numpy() for end in self.pass_.attack.box[name])
+                parameters[name] = nearest(value, *ends)
         try:
-            return replay(problem, found.x[i].cpu().numpy().clip(low, high), found.parameters_of(i))
+            return replay(problem, x, parameters)
         except ReplayError:
             return None

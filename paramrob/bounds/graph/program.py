@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.chain import reciprocal, slack_is_exact
 from paramrob.bounds.graph.affine import Affine, AverageMap, ConvMap, DenseMap, DiagonalMap
 from paramrob.errors import BackendError
@@ -72,12 +73,18 @@ Kind = Start | Affine | Activation | Sum | Pick | Join
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it does, the steps it reads, how many numbers it gives."""
+    """One step: what it does, the steps it reads, how many numbers it gives.
+
+    Of an affine step ``limit`` is what its values, ``partial`` what its partial sums have to stay
+    below in magnitude, in a floating-point format that has a largest number.
+    """
 
     kind: Kind
     inputs: tuple[int, ...]
     size: int
     source: str | None = None
+    limit: float = math.inf
+    partial: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -85,32 +92,49 @@ class Program:
     """Steps in topological order; the last gives the logits or values.
 
     ``link`` turns them into the confidence. ``exact`` is false where a parameter that can move is
-    used at several positions, which the slack form treats as several parameters.
+    used at several positions, which the slack form treats as several parameters, and where
+    rounding is bounded. ``arithmetic`` is what the steps are rounded in, ``None`` for real numbers.
     """
 
     steps: tuple[Step, ...]
     link: Link
     exact: bool
+    arithmetic: Arithmetic | None = None
 
 
 def lower(
-    network: Network, perturbation: Perturbation, output: OutputInfo, device: str = "cpu"
+    network: Network,
+    perturbation: Perturbation,
+    output: OutputInfo,
+    device: str = "cpu",
+    arithmetic: Arithmetic | None = None,
 ) -> Program:
     """Return the program of all networks in the box.
 
+    Args:
+        network: the architecture, and the centre of the box.
+        perturbation: the box.
+        output: what the outputs mean.
+        device: ``cpu`` or ``cuda``.
+        arithmetic: what the network is executed in; real numbers by default.
+
     Raises:
-        BackendError: a softmax stands elsewhere than at the end of a classifier, or a divisor's
-            box reaches 0.
+        BackendError: a softmax stands elsewhere than at the end of a classifier, a divisor's
+            box reaches 0, or there is no bound in this arithmetic.
     """
-    builder = _Builder(network, perturbation, device)
+    from paramrob.bounds.graph.deployed import DeployedBuilder
+
+    builder = Builder(network, perturbation, device)
+    if arithmetic is not None:
+        builder = DeployedBuilder(network, perturbation, device, arithmetic)
     link, last = link_of(network, output)
     for node in network.nodes[1:]:
         if last in builder.at:
             break
         builder.add(node)
     at = builder.at[last]
-    exact = slack_is_exact(UncertainNetwork(network, perturbation))
-    return Program(tuple(builder.steps[: at + 1]), link, exact)
+    exact = arithmetic is None and slack_is_exact(UncertainNetwork(network, perturbation))
+    return Program(tuple(builder.steps[: at + 1]), link, exact, arithmetic)
 
 
 def link_of(network: Network, output: OutputInfo) -> tuple[Link, str]:
@@ -127,7 +151,18 @@ def link_of(network: Network, output: OutputInfo) -> tuple[Link, str]:
     return "identity", network.nodes[-1].name
 
 
-class _Builder:
+class Builder:
+    """Lowers nodes one by one.
+
+    Args:
+        network, perturbation: the box of networks.
+        device: where tensors live.
+
+    Attributes:
+        steps: so far.
+        at: the step that gives a node's result, by name.
+    """
+
     def __init__(self, network: Network, perturbation: Perturbation, device: str) -> None:
         self.network, self.perturbation, self.device = network, perturbation, device
         start = network.nodes[0]
@@ -150,7 +185,7 @@ class _Builder:
         elif isinstance(op, Activation):
             self.at[node.name] = self._step(op, before, node)
         elif isinstance(op, Add):
-            self.at[node.name] = self._step(Sum((1,) * len(before)), before, node)
+            self.at[node.name] = self._added(node, before)
         elif isinstance(op, (Concat, Transpose)):
             self.at[node.name] = self._moved(node, op, before, shapes)
         elif isinstance(op, (Pool, AdaptivePool)):
@@ -165,6 +200,9 @@ class _Builder:
         size = math.prod(node.shape) if size is None else size
         self.steps.append(Step(kind, tuple(inputs), size, node.name))
         return len(self.steps) - 1
+
+    def _added(self, node: Node, before: list[int]) -> int:
+        return self._step(Sum((1,) * len(before)), before, node)
 
     def _moved(
         self, node: Node, op: Concat | Transpose, before: list[int], shapes: list[Shape]
@@ -190,10 +228,8 @@ class _Builder:
         windows, divisors = pool_windows(op, shape[1:], node.shape[1:])
         channels, size = shape[0], math.prod(shape[1:])
         if op.kind == "average":
-            divided = self._tensor(divisors.astype(np.float64))
-            return self._step(
-                AverageMap(self._indices(windows), divided, channels, size), [before], node
-            )
+            average = self._average(node, windows, divisors.astype(np.float64), channels, size)
+            return self._step(average, [before], node)
         # A window's own member stands in for padding: it changes no maximum.
         own = windows.max(axis=1, keepdims=True)
         windows = np.where(windows < 0, own, windows)
@@ -210,6 +246,11 @@ class _Builder:
             members = [self._larger(node, a, b) for a, b in pairs] + rest
         return members[0]
 
+    def _average(
+        self, node: Node, windows: Indices, divisors: Array, channels: int, size: int
+    ) -> Affine:
+        return AverageMap(self._indices(windows), self._tensor(divisors), channels, size)
+
     def _larger(self, node: Node, a: int, b: int) -> int:
         """Return ``max(a, b) = a + relu(b - a)``."""
         difference = self._step(Sum((1, -1)), [b, a], node)
@@ -220,18 +261,29 @@ class _Builder:
         op = node.op
         if isinstance(op, Dense):
             weight, bias = self._interval(op.weight), self._optional(op.bias, node.shape[-1])
-            return [DenseMap(*self._pair(weight), *self._pair(bias), math.prod(node.shape[:-1]))]
+            return [self._dense(node, weight, bias)]
         if isinstance(op, Conv):
-            return [self._convolution(op, before)]
+            weight, bias = self._interval(op.weight), self._optional(op.bias, node.shape[0])
+            return [self._convolution(node, op, before, weight, bias)]
         if isinstance(op, BatchNorm):
             return self._normalisation(op, before)
         if isinstance(op, Elementwise):
             return [self._elementwise(node, op)]
         raise BackendError(f"node {node.name!r}: not supported by the bound engine")
 
-    def _convolution(self, op: Conv, before: Shape) -> ConvMap:
-        weight, radius = self._pair(self._interval(op.weight))
-        bias = self._pair(self._optional(op.bias, weight.shape[0]))
+    def _dense(self, node: Node, weight: ParameterInterval, bias: ParameterInterval) -> Affine:
+        return DenseMap(*self._pair(weight), *self._pair(bias), math.prod(node.shape[:-1]))
+
+    def _convolution(
+        self,
+        node: Node,
+        op: Conv,
+        before: Shape,
+        weights: ParameterInterval,
+        biases: ParameterInterval,
+    ) -> Affine:
+        weight, radius = self._pair(weights)
+        bias = self._pair(biases)
         stride, padding, dilation, size = op.stride, op.padding, op.dilation, before[1:]
         if len(size) == 1:  # a signal is an image of height 1
             weight, radius = weight.unsqueeze(2), radius.unsqueeze(2)
@@ -268,7 +320,7 @@ class _Builder:
         moved = spread(bias.centre), spread(bias.radius())
         return [shift, DiagonalMap(scale, spread(radius), *moved, places)]
 
-    def _elementwise(self, node: Node, op: Elementwise) -> DiagonalMap:
+    def _elementwise(self, node: Node, op: Elementwise) -> Affine:
         constant = self._interval(op.parameter)
         size = math.prod(node.shape)
         value = np.broadcast_to(constant.centre, node.shape).reshape(size)

@@ -231,6 +231,8 @@ class Splitter:
         }
         slopes = [t for s in free.values() for t in (s.low, s.high)]
         multipliers = [t for c in cuts.values() for t in (c.on_low, c.on_high)]
+        if not slopes:  # a network without activations: its rows have one bound only
+            return pull(intervals, {}, self._rows(pieces)).squeeze(1)
         groups = [{"params": slopes, "lr": RATE}]
         if multipliers:
             groups.append({"params": multipliers, "lr": MULTIPLIER_RATE})

@@ -6,7 +6,7 @@ The reference is known at a point, so a property speaks of the uncertain network
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -121,6 +121,7 @@ class Stay(Specification):
         low, high: the reference's confidences, enclosed, ``(batch, out)``.
         epsilon: what is asked; infinite for an estimate.
         tangents: of a softmax over three classes or more.
+        error: what the confidences of given results may be off by.
     """
 
     rows: Tensor
@@ -129,32 +130,44 @@ class Stay(Specification):
     high: Tensor
     epsilon: float
     tangents: Tangents | None = None
+    error: float = 0.0
 
     def largest(self, least: Tensor) -> Tensor:
         """Return a proved upper bound of the change, ``(batch,)``; infinite where there is none."""
         rise, fall = self._changes(least)
         change = torch.maximum(rise, fall).amax(1)
         change = torch.where(torch.isnan(change), INF, change.clamp(min=0))
-        return change * (1 + room(1)) + 1e-300
+        return (change + self.error) * (1 + room(1)) + 1e-300
 
-    def _changes(self, least: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound how far each confidence rises and falls, ``(batch, out)``."""
+    def smallest(self, least: Tensor) -> Tensor:
+        """Return a proved lower bound of the change, ``(batch,)``: all results change that much."""
         least = torch.where(torch.isnan(least), -INF, least)
+        bottom, top = self._confidences(least)
+        change = torch.maximum(bottom - self.high, self.low - top).amax(1)
+        change = torch.where(torch.isnan(change), 0.0, change)
+        return ((change - self.error) * (1 - room(1)) - 1e-300).clamp(min=0)
+
+    def _confidences(self, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Enclose each confidence, ``(batch, out)``."""
         count = self.low.shape[1]
         if self.link == "softmax":
-            pairs = least[:, : count * (count - 1)]
-            bottom, top = shares(pairs, count)
-            rise, fall = top - self.low, self.high - bottom
-            if self.tangents is not None:
-                rows = least[:, count * (count - 1) :]
-                up, down = self._along(self.tangents, pairs, rows, top)
-                rise, fall = torch.fmin(rise, up), torch.fmin(fall, down)
-            return rise, fall
+            return shares(least[:, : count * (count - 1)], count)
         bottom, top = least[:, :count], -least[:, count:]
         if self.link == "sigmoid":
             bottom = elementary.sigmoid_bounds(bottom)[0]
             top = elementary.sigmoid_bounds(top)[1]
-        return top - self.low, self.high - bottom
+        return bottom, top
+
+    def _changes(self, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound how far each confidence rises and falls, ``(batch, out)``."""
+        least = torch.where(torch.isnan(least), -INF, least)
+        bottom, top = self._confidences(least)
+        rise, fall = top - self.low, self.high - bottom
+        if self.tangents is not None:
+            split = self.tangents.low.shape[1]
+            up, down = self._along(self.tangents, least[:, :split], least[:, split:], top)
+            rise, fall = torch.fmin(rise, up), torch.fmin(fall, down)
+        return rise, fall
 
     def _along(
         self, tangents: Tangents, pairs: Tensor, rows: Tensor, top: Tensor
@@ -208,7 +221,7 @@ class Stay(Specification):
         """Return the specification of some instances."""
         tangents = None if self.tangents is None else self.tangents.part(index)
         low, high = self.low[index], self.high[index]
-        return Stay(self.rows[index], self.link, low, high, self.epsilon, tangents)
+        return replace(self, rows=self.rows[index], low=low, high=high, tangents=tangents)
 
 
 def shares(least: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -231,10 +244,11 @@ def shares(least: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return down * (1 - loss), up * (1 + loss)
 
 
-def lead_of(labels: Tensor, outputs: int) -> Lead:
+def lead_of(labels: Tensor, outputs: int, lead: float = 0.0) -> Lead:
     """Return the specification that classes ``labels`` ``(batch,)`` stay the best ones.
 
-    Ties go to the lowest index: a class has to be strictly above those before it.
+    Ties go to the lowest index: a class has to be strictly above those before it. ``lead`` is by
+    how much it has to be above any other.
     """
     batch = labels.shape[0]
     others = torch.stack([torch.cat([torch.arange(c), torch.arange(c + 1, outputs)])
@@ -242,7 +256,8 @@ def lead_of(labels: Tensor, outputs: int) -> Lead:
     rows = torch.zeros(batch, outputs - 1, outputs, dtype=torch.float64, device=labels.device)
     rows.scatter_(2, others.unsqueeze(2), -1.0)
     rows[torch.arange(batch, device=labels.device), :, labels] = 1.0
-    return Lead(rows, rows.new_zeros(batch, outputs - 1), others < labels.unsqueeze(1))
+    threshold = rows.new_full((batch, outputs - 1), lead)
+    return Lead(rows, threshold, others < labels.unsqueeze(1))
 
 
 def side_of(labels: Tensor, level: Ends) -> Lead:
@@ -259,23 +274,24 @@ def side_of(labels: Tensor, level: Ends) -> Lead:
     return Lead(rows, threshold, above > 0)
 
 
-def stay_of(reference: Interval, link: str, epsilon: Fraction | None) -> Stay:
+def stay_of(reference: Interval, link: str, epsilon: Fraction | None, error: float = 0.0) -> Stay:
     """Return the specification that confidences stay.
 
     Args:
         reference: the reference's results, enclosed, ``(batch, out)``.
         link: what turns results into confidences.
         epsilon: what is asked, or ``None``.
+        error: what a confidence may be off by for given results.
     """
     batch, count = reference.low.shape
     eye = torch.eye(count, dtype=torch.float64, device=reference.low.device)
     asked = INF if epsilon is None else float_below(epsilon)
     if link == "softmax":
-        return _softmax_stay(reference, asked)
+        return replace(_softmax_stay(reference, asked), error=error)
     rows, low, high = torch.cat([eye, -eye]), reference.low, reference.high
     if link == "sigmoid":
         low, high = elementary.sigmoid_bounds(low)[0], elementary.sigmoid_bounds(high)[1]
-    return Stay(rows.expand(batch, -1, -1), link, low, high, asked)
+    return Stay(rows.expand(batch, -1, -1), link, low, high, asked, error=error)
 
 
 def _softmax_stay(reference: Interval, asked: float) -> Stay:
@@ -301,10 +317,20 @@ def _softmax_stay(reference: Interval, asked: float) -> Stay:
     return Stay(torch.cat([rows, along, -along], 1), "softmax", low, high, asked, tangents)
 
 
-def level_of(level: Fraction, link: str) -> Ends:
-    """Enclose the result at which a single output's label changes."""
+def level_of(level: Fraction, link: str, error: float = 0.0) -> Ends:
+    """Enclose the result at which a single output's label changes.
+
+    Args:
+        level: of the confidence.
+        link: what turns the result into it.
+        error: what the confidence may be off by for a given result.
+    """
     from paramrob.replay import level_logit
 
-    if link == "sigmoid":
+    if link != "sigmoid":
+        return Ends(float_below(level), float_above(level))
+    if not error:
         return level_logit(level)
-    return Ends(float_below(level), float_above(level))
+    below, above = level - Fraction(error), level + Fraction(error)
+    lower = level_logit(below).lower if below > 0 else -INF
+    return Ends(lower, level_logit(above).upper if above < 1 else INF)
