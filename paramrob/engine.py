@@ -105,7 +105,13 @@ def decide_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
 
     Raises:
         BackendError: a layer that the bound pass does not know.
+        SoundnessError: an engine answered about another arithmetic.
     """
+    for place, outcome in _points(problems, settings):
+        yield place, _about(problems[place], outcome)
+
+
+def _points(problems: Sequence[Problem], settings: Settings) -> Iterator[tuple[int, Outcome]]:
     from paramrob.bounds import route
 
     started = time.monotonic()

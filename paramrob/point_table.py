@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from paramrob import __version__
@@ -81,7 +81,12 @@ class PointTable:
         if not self._header.startswith(text):
             kept = self._read(text)
             self._first = "" if kept == text else kept
-        self.rows = {i: row for i, row in self.rows.items() if i < len(request.problems)}
+        semantics = request.problems[0].semantics
+        self.rows = {
+            i: replace(row, outcome=replace(row.outcome, semantics=semantics))
+            for i, row in self.rows.items()
+            if i < len(request.problems)
+        }
 
     def add(self, index: int, row: Row) -> None:
         """Append one row and hand it to the operating system at once.
@@ -220,7 +225,10 @@ def _question(request: Request) -> dict[str, str]:
     parameters = first.uncertain.network.parameters
     # Whatever else a problem says may matter: better one question too many than a wrong answer.
     others = [
-        (f.name, repr(getattr(first, f.name))) for f in fields(first) if f.name not in _SPELLED_OUT
+        (f.name, repr(value))
+        for f in fields(first)
+        for value in (getattr(first, f.name),)
+        if f.name not in _SPELLED_OUT and value is not None
     ]
     intervals = [request.perturbation.interval(parameters[name]) for name in sorted(parameters)]
     return {

@@ -113,6 +113,7 @@ def whole(
         points=tuple(outcomes),
         accuracy=accuracy_of(request, outcomes, labels),
         labels=() if labels is None else tuple(labels),
+        semantics=request.problems[0].semantics,
     )
 
 

@@ -306,7 +306,7 @@ def _one(request: Request, problem: Problem, settings: Settings) -> Outcome:
 
 
 def _open(request: Request, reason: str) -> Outcome:
-    quantity = request.asked.quantity
+    quantity, semantics = request.asked.quantity, request.problems[0].semantics
     if quantity is None:
-        return Outcome(Verdict.UNKNOWN, reason)
-    return Outcome(None, reason, unbounded(request, quantity))
+        return Outcome(Verdict.UNKNOWN, reason, semantics=semantics)
+    return Outcome(None, reason, unbounded(request, quantity), semantics=semantics)

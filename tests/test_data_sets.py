@@ -253,6 +253,20 @@ def test_few_points_and_single_ones_have_rows_too(tmp_path: Path) -> None:
     assert any("taken from" in note for note in outcome.notes)
 
 
+def test_a_table_about_float32_goes_on(tmp_path: Path) -> None:
+    model, x, path = model_of(4, 160, 3), inputs(12, 4), tmp_path / "rows.csv"
+    options: dict[str, Any] = {"delta": "0.001", "arithmetic": "float32", "csv": path}
+    outcomes = [paramrob.check(model, at=x, limit=limit, **options) for limit in (6, 12, 12)]
+    verdicts = []
+    for outcome in outcomes:
+        assert isinstance(outcome, PointsOutcome)
+        assert {p.semantics for p in outcome.points} == {outcome.semantics} == {"float32"}
+        verdicts.append([p.verdict for p in outcome.points])
+    assert verdicts[1][:6] == verdicts[0]
+    assert verdicts[2] == verdicts[1]
+    assert Verdict.ROBUST in verdicts[2]
+
+
 def test_progress_counts_what_is_done() -> None:
     model, x = model_of(4, 160, 3), inputs(20, 4)
     seen: list[Tally] = []

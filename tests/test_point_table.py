@@ -148,6 +148,7 @@ def test_rows_beyond_a_limit_are_kept(tmp_path: Path) -> None:
         ({"epsilon": "0.1"}, "another property"),
         ({"sigma": "0.1"}, "another property"),
         ({"command": "estimate", "quantity": "epsilon"}, "another property"),
+        ({"arithmetic": "float32"}, "another arithmetic"),
         ({"input_radius": "0"}, "another input radius"),
         ({"input_radius": "0.1"}, "another input radius"),
     ],
@@ -159,6 +160,17 @@ def test_another_question_is_refused(tmp_path: Path, options: dict[str, Any], sa
     with pytest.raises(InputError, match=said):
         PointTable(path, request(**options))
     assert path.read_bytes() == before
+
+
+def test_rows_speak_of_the_arithmetic_that_was_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    asked = request(arithmetic="float16", accumulate="float32")
+    written(path, (0, Row(replace(PROVED, semantics="float16"))), asked=asked)
+    again = request(arithmetic="float16", accumulate="float32")
+    assert PointTable(path, again).rows[0].outcome.semantics == "float16"
+    for other in ({}, {"arithmetic": "float16", "accumulate": "float16"}):
+        with pytest.raises(InputError, match="another arithmetic"):
+            PointTable(path, request(**other))
 
 
 def test_another_model_or_version_is_refused(

@@ -139,7 +139,7 @@ class PointsPass:
     def proved(
         self, spec: Specification, low: Tensor, high: Tensor, method: Method
     ) -> tuple[Tensor, Tensor]:
-        """Return the rows' least values and how far each instance is proved."""
+        """Return the rows' least values and how far each instance is proved, the latter on CPU."""
         analysis = self.uncertain.analyse(low, high, method)
         least = self.uncertain.bound(analysis, spec.rows, method)
         slack = spec.slack(least)
@@ -155,7 +155,7 @@ class PointsPass:
                 )
                 least[part] = torch.maximum(least[part], better)
             slack = spec.slack(least)
-        return least, slack
+        return least, slack.cpu()
 
     def overflows(self, low: Tensor, high: Tensor) -> Tensor:
         """Return where overflow of the arithmetic's format is not excluded, ``(batch,)``."""
@@ -384,7 +384,7 @@ class _Chunk:
         analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
         least = self.pass_.uncertain.bound(analysis, spec.rows)
         splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
-        proved = splitter.run(least, end)
+        proved = splitter.run(least, end).cpu()
         for i in index[proved].tolist():
             self._prove(i, SPLIT)
 
