@@ -78,9 +78,8 @@ def replay_file(path: str, model_path: str | None = None, trust: bool = False) -
         witness = replay(problem, x, parameters)
     except ReplayError as error:
         return Replayed(model, problem, None, str(error))
-    if not refutes(problem, witness):
-        return Replayed(model, problem, witness, "it does not refute the claim")
-    return Replayed(model, problem, witness, _undone(problem, witness))
+    reason = None if refutes(problem, witness) else "it does not refute the claim"
+    return Replayed(model, problem, witness, reason or _undone(problem, witness))
 
 
 def _undone(problem: Problem, witness: Witness) -> str | None:

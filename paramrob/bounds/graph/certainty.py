@@ -28,6 +28,7 @@ from paramrob.bounds.graph.specification import (
 from paramrob.models.network import Array, Network
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
+from paramrob.replay import refutes
 from paramrob.verdict import Witness
 
 HALF = Fraction(1, 2)
@@ -76,23 +77,24 @@ def surely_refutes(problem: Problem, witness: Witness) -> bool:
     """Whether a witness refutes ``problem.property`` in every execution of its arithmetic.
 
     Args:
-        problem: with an arithmetic.
-        witness: replayed; it has to refute the property in real numbers as well.
+        problem: with a property.
+        witness: replayed. It has to refute the property in real numbers as well.
     """
     claim = problem.property
-    if claim is None or not witness.replayed:
+    if claim is None or not refutes(problem, witness):
         return False
+    if problem.arithmetic is None:
+        return True
     if claim.name == "confidence":
         return claim.epsilon is not None and Fraction(sure_change(problem, witness)) > claim.epsilon
-    before, after = witness.labels
-    if before is None or after is None or before == after:
-        return False
-    spec = label_specification(problem, torch.tensor([after]))
+    spec = label_specification(problem, torch.tensor([witness.labels[1]]))
     return bool((spec.slack(_least(problem, witness, spec)) >= 0).all())
 
 
 def sure_change(problem: Problem, witness: Witness) -> float:
     """Return a lower bound of a confidence's change in every execution of a witness."""
+    if problem.arithmetic is None:
+        return 0.0 if witness.change is None else witness.change.lower
     low, high = (
         torch.tensor([[getattr(i, end) for i in witness.reference_output]], dtype=torch.float64)
         for end in ("lower", "upper")

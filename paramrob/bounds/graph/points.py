@@ -41,7 +41,7 @@ from paramrob.errors import ReplayError
 from paramrob.models.network import Array
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
-from paramrob.replay import refutes, replay
+from paramrob.replay import replay
 from paramrob.verdict import (
     Approximation,
     Bracket,
@@ -318,7 +318,7 @@ class _Chunk:
         found = self._search(torch.arange(len(self.problems)), spec, least)
         for i, (problem, end) in enumerate(zip(self.problems, upper.tolist(), strict=True)):
             witness = self._replayed(problem, found, i)
-            lower_end = 0.0 if witness is None else self._attained(problem, witness)
+            lower_end = 0.0 if witness is None else sure_change(problem, witness)
             bracket = Bracket(0.0, end)
             if lower_end > 0:
                 bracket = Bracket(lower_end, end, witness)
@@ -326,12 +326,6 @@ class _Chunk:
             outcomes.append(replace(open_, verdict=None, brackets={"epsilon": bracket}))
         share = (time.monotonic() - self.started) / max(len(self.problems), 1)
         return [replace(o, engine_seconds=share) for o in outcomes]
-
-    def _attained(self, problem: Problem, witness: Witness) -> float:
-        """Return a change that a witness attains, in every execution of the arithmetic."""
-        if self.pass_.arithmetic is not None:
-            return sure_change(problem, witness)
-        return 0.0 if witness.change is None else witness.change.lower
 
     def _specification(self) -> tuple[Specification, Tensor]:
         """Return the property's rows for all points, and the points that are not settled yet."""
@@ -400,18 +394,13 @@ class _Chunk:
         for at in near.nonzero().squeeze(1).tolist():
             i = int(index[at])
             witness = self._replayed(self.problems[i], found, at)
-            if witness is None or not self._refuted(self.problems[i], witness):
+            if witness is None or not surely_refutes(self.problems[i], witness):
                 continue
             kind = Approximation.EXACT if self.pass_.exact else Approximation.OVER
             verdict = verdict_from(Status.SAT, kind, witness)
             self.outcomes[i] = replace(
                 _open(self.pass_, None), verdict=verdict, witness=witness, method=SEARCH
             )
-
-    def _refuted(self, problem: Problem, witness: Witness) -> bool:
-        if not refutes(problem, witness):
-            return False
-        return self.pass_.arithmetic is None or surely_refutes(problem, witness)
 
     def _search(self, index: Tensor, spec: Specification, least: Tensor | None) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
