@@ -69,7 +69,7 @@ def _split(network: Network, output: OutputInfo) -> tuple[Link, list[Node]]:
     for before, node in zip(network.nodes, network.nodes[1:], strict=False):
         if node.inputs != (before.name,):
             raise BackendError(
-                f"node {node.name!r}: only chains of layers have a formula; use --solver bounds, "
+                f"node {node.name!r}: only chains of layers have a formula; use --solver bounds "
                 "at points (--at)"
             )
     link: Link = "identity"
