@@ -80,8 +80,8 @@ ACCUMULATED = {f.name: f for f in (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)}
 
 
 def upward(bound: Array) -> Array:
-    """Return a little more than each positive number, 0 where it is 0."""
-    return np.asarray(np.where(bound > 0, np.nextafter(bound * UP, np.inf), 0.0))
+    """Return a little more than each positive number, 0 where it is 0; NaN stays NaN."""
+    return np.asarray(np.where(bound == 0, 0.0, np.nextafter(bound * UP, np.inf)))
 
 
 @dataclass(frozen=True)

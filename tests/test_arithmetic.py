@@ -247,6 +247,16 @@ def test_overflow_is_the_reason() -> None:
     assert bracket.upper >= 1
 
 
+def test_boxes_beyond_the_format_stay_open() -> None:
+    for property_ in (Property("labels"), Property("confidence", epsilon=Fraction(1, 2))):
+        asked = problem("float16", property_, "100000")
+        outcome = decide(asked, Settings(timeout=10))
+        assert outcome.verdict is not Verdict.ROBUST
+        if outcome.verdict is Verdict.UNKNOWN:
+            assert outcome.reason is not None
+            assert "overflow" in outcome.reason
+
+
 def test_engines_that_know_real_numbers_only_refuse() -> None:
     labels = Property("labels")
     box = Box((Fraction(0),) * 6, (Fraction(1),) * 6)

@@ -25,6 +25,7 @@ from paramrob.bounds.graph.specification import (
     side_of,
     stay_of,
 )
+from paramrob.errors import BackendError
 from paramrob.models.network import Array, Network
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
@@ -88,7 +89,8 @@ def surely_refutes(problem: Problem, witness: Witness) -> bool:
     if claim.name == "confidence":
         return claim.epsilon is not None and Fraction(sure_change(problem, witness)) > claim.epsilon
     spec = label_specification(problem, torch.tensor([witness.labels[1]]))
-    return bool((spec.slack(_least(problem, witness, spec)) >= 0).all())
+    least = _least(problem, witness, spec)
+    return least is not None and bool((spec.slack(least) >= 0).all())
 
 
 def sure_change(problem: Problem, witness: Witness) -> float:
@@ -102,12 +104,17 @@ def sure_change(problem: Problem, witness: Witness) -> float:
     link, _ = link_of(problem.uncertain.network, problem.output)
     spec = stay_of(Interval(low * 0, low * 0), link, None, LinkError.of(problem).confidence)
     spec = replace(spec, low=low, high=high, tangents=None)
-    return float(spec.smallest(_least(problem, witness, spec)))
+    least = _least(problem, witness, spec)
+    return 0.0 if least is None else float(spec.smallest(least))
 
 
-def _least(problem: Problem, witness: Witness, spec: Specification) -> Tensor:
+def _least(problem: Problem, witness: Witness, spec: Specification) -> Tensor | None:
+    """Return least values of the rows in every execution, ``None`` where there is no bound."""
     network = with_parameters(problem.uncertain.network, witness)
-    program = lower(network, Perturbation({}), problem.output, "cpu", problem.arithmetic)
+    try:
+        program = lower(network, Perturbation({}), problem.output, "cpu", problem.arithmetic)
+    except BackendError:  # the witness's own parameters do not fit the format
+        return None
     x = torch.from_numpy(np.array(witness.input, dtype=np.float64)).reshape(1, -1)
     bounds = GraphPass(program)
     return bounds.bound(bounds.analyse(x, x), spec.rows)

@@ -189,7 +189,7 @@ class DeployedBuilder(Builder):
         return Error(u, 2 * nu) if averages or isinstance(op, BatchNorm) else None
 
     def _activation_error(self, name: str, op: Activation) -> Error | None:
-        """Bound what a library makes of an activation, overflow of its exponentials included.
+        """Bound what a library makes of an activation.
 
         Sigmoids, tanh and erf are off by ``ACTIVATION_ULPS`` units of 1, also where they are
         small: libraries use rational approximations there. A gate multiplies the input by one of

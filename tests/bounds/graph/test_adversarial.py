@@ -18,11 +18,14 @@ from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import lower
 from paramrob.bounds.graph.specification import lead_of, level_of, side_of, stay_of
-from paramrob.engine import METHODS
+from paramrob.domain import Ball, Point
+from paramrob.engine import METHODS, Settings, decide
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import Activation, Array, Network
 from paramrob.perturbation import Perturbation
-from paramrob.problem import UncertainNetwork
+from paramrob.problem import Problem, UncertainNetwork
+from paramrob.properties import Property
+from paramrob.verdict import Verdict
 from tests.bounds.graph.adversarial import ADVERSARIAL, dense, wide
 from tests.bounds.graph.exact_graph import evaluate
 from tests.bounds.graph.nets import Build
@@ -240,3 +243,34 @@ def test_bounds_without_numbers_satisfy_no_specification() -> None:
             rows = torch.full((1, count), bad, dtype=torch.float64)
             assert float(spec.slack(rows)) == -np.inf
             assert float(spec.smallest(rows)) == 0
+
+
+def test_a_level_of_zero_is_a_level() -> None:
+    build = Build((1,))
+    dense(build, [[1.0]], [0.175])
+    network = build.network()
+    box = Perturbation.uniform(network, Fraction("0.275"))
+    for level, verdict in ((0, Verdict.NOT_ROBUST), (Fraction(1, 2), Verdict.ROBUST)):
+        # The value lies between -0.1 and 0.45.
+        asked = Problem(
+            network,
+            UncertainNetwork(network, box),
+            Point((0.0,)),
+            OutputInfo("value", Fraction(level)),
+            Property("labels"),
+        )
+        assert decide(asked, Settings(method="crown", timeout=10)).verdict is verdict
+
+
+def test_networks_without_activations_have_nothing_to_split() -> None:
+    build = Build((2,))
+    dense(build, [[1.0, -1.0], [0.5, 2.0]], [0.25, 0.0])
+    network = build.network()
+    asked = Problem(
+        network,
+        UncertainNetwork(network, Perturbation.uniform(network, Fraction("0.4"))),
+        Ball((0.1, 0.05), Fraction("0.3")),
+        OutputInfo("logits", None),
+        Property("labels"),
+    )
+    assert decide(asked, Settings(timeout=10)).verdict is not Verdict.ROBUST
