@@ -5,11 +5,11 @@
 
 *width*: logit intervals on the three digits networks, 100 points, three deltas: the mean ratio of
 each method's width to what a gradient attack reaches (on ten of them), and how often CROWN is
-wider than a plain CROWN written on its own (dense networks) or than intervals. *speed*: points a second through
-64-100-100-10, one input through 784-512-512-10, with auto_LiRPA beside it where it is installed,
-median of ``--repeat`` runs. *labels*: what the whole engine leaves open of 100 points within a
-minute. *convolution*: the share proved and refuted over delta, and 10,000 sampled parameter
-vectors against the bounds. *inputs*: input boxes without any perturbation of parameters.
+wider than a plain CROWN written on its own (dense networks) or than intervals. *speed*: points a
+second through 64-100-100-10, one input through 784-512-512-10, with auto_LiRPA beside it where it
+is installed, median of ``--repeat`` runs. *labels*: what the whole engine leaves open of 100 points
+within a minute. *convolution*: the share proved and refuted over delta, and 10,000 sampled
+parameter vectors against the bounds. *inputs*: input boxes without any perturbation of parameters.
 
 Exit code 1: a sample outside its bounds.
 """
