@@ -28,10 +28,15 @@ BUDGET = 1 << 24
 
 @dataclass(frozen=True)
 class Analysis:
-    """Intervals of all steps on a batch of inputs, and lines of all activations."""
+    """Intervals of all steps on a batch of inputs, and lines of all activations.
+
+    ``flat`` has the same lines but for the slope 0 below wherever a ReLU bends: the other guess
+    at a slope that no rule gets right for every row.
+    """
 
     intervals: Intervals
     lines: dict[int, Lines]
+    flat: dict[int, Lines]
 
     @property
     def batch(self) -> int:
@@ -67,19 +72,21 @@ class GraphPass:
                 rows back for every neuron whose activation's relaxation depends on it.
         """
         found: dict[int, Lines] = {}
+        flat: dict[int, Lines] = {}
         backward = method in ("crown", "alpha")
 
         def refine(intervals: Intervals, k: int) -> None:
             if backward and k in self._read and not intervals.tight[k]:
-                self._narrow(intervals, found, k)
+                self._narrow(intervals, [found, flat], k)
             kind = self.program.steps[k].kind
             if method != "ibp" and isinstance(kind, Activation):
                 given = intervals.known[self.program.steps[k].inputs[0]]
                 found[k] = lines(kind, given.low, given.high, *slopes(kind, given.low, given.high))
+                flat[k] = flattened(kind, given, found[k])
 
         if self.program.arithmetic is not None:
             low, high = stored(self.program.arithmetic, low, high)
-        return Analysis(Intervals.start(self.program, low, high).run(refine), found)
+        return Analysis(Intervals.start(self.program, low, high).run(refine), found, flat)
 
     def bound(self, analysis: Analysis, rows: Tensor, method: Method = "crown") -> Tensor:
         """Return least values ``(batch, rows)`` of ``(batch, rows, out)`` rows over the results."""
@@ -87,11 +94,14 @@ class GraphPass:
         if method == "ibp":
             return self._concretised(analysis, rows)
         at_once = max(1, self.budget // (analysis.batch * self.widest))
-        parts = [
-            pull(analysis.intervals, analysis.lines, self._start(last, rows[:, i : i + at_once]))
-            for i in range(0, rows.shape[1], at_once)
-        ]
-        return torch.cat(parts, 1)
+        best = self._concretised(analysis, rows)
+        for chosen in different(analysis.lines, analysis.flat):
+            parts = [
+                pull(analysis.intervals, chosen, self._start(last, rows[:, i : i + at_once]))
+                for i in range(0, rows.shape[1], at_once)
+            ]
+            best = torch.maximum(best, torch.cat(parts, 1))
+        return best
 
     def _concretised(self, analysis: Analysis, rows: Tensor) -> Tensor:
         """Merge the rows with a last affine layer, then take the interval of what it reads."""
@@ -110,7 +120,7 @@ class GraphPass:
         zero = rows.new_zeros(rows.shape[:2])
         return Rows({step: rows}, zero, zero)
 
-    def _narrow(self, intervals: Intervals, found: dict[int, Lines], k: int) -> None:
+    def _narrow(self, intervals: Intervals, found: list[dict[int, Lines]], k: int) -> None:
         """Pull rows back for the neurons of step ``k`` whose interval matters."""
         known = intervals.known[k]
         index, counts = needed(self._matters(k, known))
@@ -121,11 +131,11 @@ class GraphPass:
         low, high = known.low.clone(), known.high.clone()
         for start in range(0, counts, per_pass):
             at = index[:, start : start + per_pass]
-            rows = self._neurons(intervals, k, at, size)
-            values = pull(intervals, found, rows)
             count = at.shape[1]
-            low.scatter_reduce_(1, at, values[:, :count], "amax")
-            high.scatter_reduce_(1, at, -values[:, count:], "amin")
+            for chosen in different(*found):
+                values = pull(intervals, chosen, self._neurons(intervals, k, at, size))
+                low.scatter_reduce_(1, at, values[:, :count], "amax")
+                high.scatter_reduce_(1, at, -values[:, count:], "amin")
         intervals.known[k] = Interval(low, high)
 
     def _matters(self, k: int, known: Interval) -> Tensor:
@@ -165,6 +175,21 @@ def stored(arithmetic: Arithmetic, low: Tensor, high: Tensor) -> tuple[Tensor, T
     """Return the box of inputs once they are rounded to the format."""
     ends = arithmetic.stored_box(low.cpu().numpy(), high.cpu().numpy())
     return torch.from_numpy(ends[0]).to(low.device), torch.from_numpy(ends[1]).to(low.device)
+
+
+def flattened(op: Activation, given: Interval, line: Lines) -> Lines:
+    """Return the lines with slope 0 below where a ReLU bends; ``line`` itself where that is it."""
+    steep = bends(op, given) & (line.low_slope != 0)
+    if op.kind != "relu" or not bool(steep.any()):
+        return line
+    low_slope = torch.where(steep, 0.0, line.low_slope)
+    return lines(op, given.low, given.high, low_slope, line.high_slope)
+
+
+def different(first: dict[int, Lines], second: dict[int, Lines]) -> list[dict[int, Lines]]:
+    """Return both choices of lines, or one where they are the same."""
+    same = all(second[k] is line for k, line in first.items())
+    return [first] if same else [first, second]
 
 
 def bends(op: Activation, known: Interval) -> Tensor:

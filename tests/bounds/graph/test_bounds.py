@@ -192,4 +192,6 @@ def test_a_radius_around_inputs_agrees_with_a_plain_crown(radius: float, delta: 
     )
     assert found.mean() <= plain.mean() * 1.005
     if radius == 0.01 and delta == 0:
-        np.testing.assert_allclose(found, plain, rtol=1e-8)
+        assert (found <= plain * (1 + 1e-8)).all()
+        # Where few ReLUs bend the two slopes tried here do no better than the one tried there.
+        assert np.isclose(found, plain, rtol=1e-8).mean() > 0.5
