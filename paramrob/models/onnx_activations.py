@@ -123,9 +123,12 @@ def softmax(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 
 
 def cast(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
-    """Translate a Cast that changes no value."""
-    value = graph.value(node, padded=True)
+    """Translate a Cast that changes no value, or none but by the rounding of floats."""
+    value = graph.value(node, padded=True, quantized=True)
     target = int(graph.attribute(node, "to"))
+    if value.elem_type == TensorProto.INT32 and target in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        # sums of integers on their way back to real numbers, of which floats stand for
+        return replace(value, elem_type=target)
     if not cast_is_exact(value.elem_type, target):
         names = tuple(map(TensorProto.DataType.Name, (value.elem_type, target)))
         raise RefusedError(
@@ -141,12 +144,12 @@ def dropout(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
         raise RefusedError("its mask is used; export the model for inference")
     if graph.has(node, 2) and graph.constant(node, 2).value.any():
         raise RefusedError("is in training mode; export the model for inference")
-    return graph.value(node, padded=True)
+    return graph.value(node, padded=True, quantized=True)
 
 
 def identity(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Identity: nothing."""
-    return graph.value(node, padded=True)
+    return graph.value(node, padded=True, quantized=True)
 
 
 HANDLERS: dict[str, Handler] = {

@@ -17,6 +17,9 @@ import onnx
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import (
     Activation,
+    AdaptivePool,
+    Array,
+    Concat,
     Dense,
     Elementwise,
     ElementwiseKind,
@@ -25,11 +28,14 @@ from paramrob.models.network import (
     Node,
     Op,
     Parameter,
+    Pool,
+    Quantize,
     Reshape,
     Shape,
+    Transpose,
     node_parameters,
 )
-from paramrob.models.onnx_constants import Constant, RefusedError
+from paramrob.models.onnx_constants import FLOATS, Constant, RefusedError
 
 LARGEST_TENSOR = 2**26
 Padding = tuple[tuple[int, int], ...]
@@ -40,13 +46,21 @@ class Value:
     """A computed tensor: its IR node, its ONNX shape for one input, its element type.
 
     ``padding`` counts zeros that a Pad put around the node's result and that the next layer has
-    yet to take over; ``dims`` includes them.
+    yet to take over; ``dims`` includes them. ``grid`` is one that every number of the result is
+    known to lie on. The node's result is always what the tensor stands for: for a tensor of
+    integers the real numbers ``(q - zero_point) * scale`` of its grid.
     """
 
     node: str
     dims: Shape
     elem_type: int
     padding: Padding = ()
+    grid: Quantize | None = None
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the tensor holds the integers of its grid rather than the real numbers."""
+        return self.elem_type not in FLOATS
 
     @property
     def shape(self) -> Shape:
@@ -88,11 +102,20 @@ class Builder:
         """Whether the tensor depends on the input."""
         return tensor in self.values or tensor in self.waiting
 
-    def value(self, node: onnx.NodeProto, index: int = 0, padded: bool = False) -> Value:
+    def value(
+        self, node: onnx.NodeProto, index: int = 0, padded: bool = False, quantized: bool = False
+    ) -> Value:
         """Return a computed operand.
 
+        Args:
+            node: whose operand it is.
+            index: its place.
+            padded: whether zeros may stand around it that have yet to be taken over.
+            quantized: whether the node does the same to integers as to what they stand for.
+
         Raises:
-            RefusedError: it is a constant, or a Pad before the node has to be executed.
+            RefusedError: it is a constant, quantized where it must not be, or a Pad before the
+                node has to be executed.
             UnsupportedOperatorError: it has no meaning of its own; the message names its node.
         """
         tensor = node.input[index]
@@ -105,6 +128,10 @@ class Builder:
             raise RefusedError(
                 "follows a Pad, which is supported only before a Conv or AveragePool; export "
                 "with the padding in the layer itself"
+            )
+        if value.is_quantized and not quantized:
+            raise RefusedError(
+                "computes on integers as they are stored; put a DequantizeLinear before it"
             )
         return value
 
@@ -156,7 +183,8 @@ class Builder:
         self._names.add(name)
         given = [before] if isinstance(before, Value) else before
         self._nodes.append(Node(name, op, tuple(v.node for v in given), ir_shape(dims)))
-        return Value(name, dims, given[0].elem_type)
+        grid = _grid_after(op, [value.grid for value in given])
+        return Value(name, dims, given[0].elem_type, grid=grid)
 
     def activation(self, name: str, op: Activation, before: Value) -> Value:
         """Add an activation."""
@@ -178,13 +206,27 @@ class Builder:
         op = Elementwise(kind, self.parameter(constant.reshaped(shape)))
         return self.emit(name, op, value, value.dims)
 
-    def number(self, name: str, kind: ElementwiseKind, value: Value, number: float) -> Value:
-        """Add an operation with a number that the file stores in no tensor and that stays."""
+    def number(
+        self, name: str, kind: ElementwiseKind, value: Value, number: float | Array
+    ) -> Value:
+        """Add an operation with numbers that the file stores in no tensor and that stay."""
         parameter = f"{name}.constant"
         if parameter in self._parameters:
             raise ModelError(f"two parameters are called {parameter!r}; rename the tensor")
         self._parameters[parameter] = Parameter(parameter, np.array(number), fixed=True)
         return self.emit(name, Elementwise(kind, parameter), value, value.dims)
+
+    def with_rest(self, name: str, value: Value, bias: Constant | None) -> Value:
+        """Add what the float64 numbers of a layer's bias lack of its exact ones.
+
+        Args:
+            name: of the layer.
+            value: its result.
+            bias: under a shape that broadcasts to the result's in the IR.
+        """
+        if bias is None or bias.rest is None:
+            return value
+        return self.number(f"{name}.rest", "add", value, bias.rest)
 
     def with_bias(self, value: Value, bias: Constant) -> Value | None:
         """Give the value's dense layer a bias, if it has none and nothing else reads it."""
@@ -195,11 +237,11 @@ class Builder:
         names = [tensor for tensor, v in self.values.items() if v.node == value.node]
         if any(self.uses[tensor] != 1 for tensor in names):
             return None
-        op = replace(layer.op, bias=self.parameter(bias))
+        op = replace(layer.op, bias=self.parameter(bias.nearest()))
         self._nodes[position] = replace(layer, op=op)
         for tensor in names:
             del self.values[tensor]
-        return value
+        return self.with_rest(layer.name, value, bias)
 
     def parameter(self, constant: Constant, fixed: bool = False) -> str:
         """Return the IR parameter that holds ``constant``.
@@ -211,6 +253,11 @@ class Builder:
             RefusedError: the tensor is in use under another layout; two parameters would let
                 one stored number take two values.
         """
+        if constant.rest is not None:
+            raise RefusedError(
+                f"{constant.root!r} times its scale has more digits than a float64, which only a "
+                "bias may; quantize it to fewer bits"
+            )
         key = (constant.root, fixed)
         seen = self._layouts.get(key)
         if seen is None:
@@ -242,6 +289,10 @@ class Builder:
             raise ModelError(f"the output {output!r} does not depend on the input; export it again")
         if value.padding:
             raise ModelError(f"the output {output!r} is padded; export without the last Pad")
+        if value.is_quantized:
+            raise ModelError(
+                f"the output {output!r} holds integers; put a DequantizeLinear behind it"
+            )
         if value.node == self._nodes[0].name:
             raise ModelError("the model returns its input unchanged; there is nothing to prove")
         nodes = self._needed(value.node)
@@ -265,6 +316,13 @@ Handler = Callable[[Builder, onnx.NodeProto, str], Value]
 def ir_shape(dims: Shape) -> Shape:
     """Return an ONNX shape without the leading axis that is a batch of one."""
     return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
+
+
+def _grid_after(op: Op, grids: list[Quantize | None]) -> Quantize | None:
+    """Return the grid that a node's results lie on, if it takes each from its inputs, or zero."""
+    moves = isinstance(op, (Reshape, Transpose, Concat)) or op == Activation("relu")
+    largest = isinstance(op, (Pool, AdaptivePool)) and op.kind == "max"
+    return grids[0] if (moves or largest) and len(set(grids)) == 1 else None
 
 
 def axis_of(axis: int, rank: int) -> int:

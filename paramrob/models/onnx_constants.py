@@ -25,6 +25,15 @@ FLOATS: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
 }
+INTEGER_RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.INT4: (-8, 7),
+    TensorProto.UINT4: (0, 15),
+    TensorProto.INT8: (-128, 127),
+    TensorProto.UINT8: (0, 255),
+    TensorProto.INT16: (-32768, 32767),
+    TensorProto.UINT16: (0, 65535),
+}
+"""The integers that a quantized tensor may hold."""
 # A cast from the first to any of the others changes no value.
 _WIDER = {
     TensorProto.FLOAT16: (TensorProto.FLOAT, TensorProto.DOUBLE),
@@ -56,6 +65,7 @@ class Constant:
     ``root`` names the initialiser or Constant output that stores it, ``places`` holds the flat
     position of every entry there, ``stored`` is the dtype whose values these are and
     ``elem_type`` the one that the graph now gives it (a widening cast changes the latter alone).
+    ``rest`` is what ``value`` lacks of the exact numbers, where float64 cannot hold them.
     """
 
     root: str
@@ -63,6 +73,7 @@ class Constant:
     places: npt.NDArray[np.int64]
     elem_type: int
     stored: str
+    rest: npt.NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,11 +82,24 @@ class Constant:
 
     def reshaped(self, shape: Sequence[int]) -> Constant:
         """Return the same numbers in row-major order under another shape."""
-        return replace(self, value=self.value.reshape(shape), places=self.places.reshape(shape))
+        rest = None if self.rest is None else self.rest.reshape(shape)
+        return replace(
+            self, value=self.value.reshape(shape), places=self.places.reshape(shape), rest=rest
+        )
 
     def transposed(self, axes: Sequence[int] | None = None) -> Constant:
         """Return the constant with its axes permuted (reversed by default)."""
-        return replace(self, value=self.value.transpose(axes), places=self.places.transpose(axes))
+        rest = None if self.rest is None else self.rest.transpose(axes)
+        return replace(
+            self,
+            value=self.value.transpose(axes),
+            places=self.places.transpose(axes),
+            rest=rest,
+        )
+
+    def nearest(self) -> Constant:
+        """Return the constant without its rest."""
+        return self if self.rest is None else replace(self, rest=None)
 
     def same_as(self, other: Constant) -> bool:
         """Whether both put the same numbers of one tensor at the same places."""
@@ -83,7 +107,12 @@ class Constant:
             self.root == other.root
             and np.array_equal(self.places, other.places)
             and np.array_equal(self.value, other.value)
+            and np.array_equal(_or_zero(self.rest), _or_zero(other.rest))
         )
+
+
+def _or_zero(rest: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
+    return np.zeros(()) if rest is None else rest
 
 
 def tensor_constant(tensor: TensorProto, root: str) -> Constant:
@@ -100,13 +129,33 @@ def tensor_constant(tensor: TensorProto, root: str) -> Constant:
         ) from error
     if tensor.data_type == TensorProto.BFLOAT16:
         value = value.astype(np.float32)
+    if tensor.data_type in INTEGER_RANGES:
+        _check_integers(tensor, root)
+        if value.dtype.kind not in "iu":  # numpy has no type of four bits
+            value = value.astype(np.int16)
     return from_array(value, root, tensor.data_type)
+
+
+def _check_integers(tensor: TensorProto, root: str) -> None:
+    """Refuse numbers that are stored wider than their type and do not fit it."""
+    low, high = INTEGER_RANGES[tensor.data_type]
+    packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4)
+    odd = [] if packed else [v for v in tensor.int32_data if not low <= v <= high]
+    if odd:
+        kind = TensorProto.DataType.Name(tensor.data_type)
+        raise ModelError(
+            f"the tensor {root!r} holds {odd[0]}, which lies outside {kind}, {low} .. {high}; "
+            "quantize the model again"
+        )
 
 
 def from_array(value: npt.NDArray[Any], root: str, elem_type: int) -> Constant:
     """Return the constant that ``root`` stores as ``value``."""
     places = np.arange(value.size, dtype=np.int64).reshape(value.shape)
-    return Constant(root, value, places, elem_type, FLOATS.get(elem_type, str(value.dtype)))
+    stored = FLOATS.get(elem_type, str(value.dtype))
+    if elem_type in INTEGER_RANGES:
+        stored = TensorProto.DataType.Name(elem_type).lower()
+    return Constant(root, value, places, elem_type, stored)
 
 
 def node_constant(node: onnx.NodeProto) -> Constant:

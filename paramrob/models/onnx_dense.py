@@ -68,8 +68,9 @@ def _matmul_left(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 def _dense(
     graph: Builder, name: str, value: Value, weight: Constant, bias: Constant | None, dims: Shape
 ) -> Value:
-    op = Dense(graph.parameter(weight), None if bias is None else graph.parameter(bias))
-    return graph.emit(name, op, value, dims)
+    stored = None if bias is None else graph.parameter(bias.nearest())
+    op = Dense(graph.parameter(weight), stored)
+    return graph.with_rest(name, graph.emit(name, op, value, dims), bias)
 
 
 def elementwise(graph: Builder, node: onnx.NodeProto, name: str) -> Value:

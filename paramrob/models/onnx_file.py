@@ -21,6 +21,7 @@ from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import Network, Shape
 from paramrob.models.onnx_constants import FLOATS, Constant, tensor_constant
 from paramrob.models.onnx_operators import OLDEST_OPSET, Translator
+from paramrob.models.onnx_quantized import MICROSOFT, MICROSOFT_HANDLERS
 
 _AGAIN = "export the model again"
 _Storage = tuple[str, int, int]
@@ -126,10 +127,11 @@ def _refuse_extensions(model: onnx.ModelProto, labels: list[str]) -> None:
     graph = model.graph
     for label, node in zip(labels, graph.node, strict=True):
         where = f"node {label!r} ({node.op_type})"
-        if node.domain not in ("", "ai.onnx"):
+        known = node.domain == MICROSOFT and node.op_type in MICROSOFT_HANDLERS
+        if node.domain not in ("", "ai.onnx") and not known:
             raise UnsupportedOperatorError(
                 f"{where}: the operator is of the domain {node.domain!r}; export with standard "
-                "operators only"
+                f"operators only (of {MICROSOFT} there are {', '.join(MICROSOFT_HANDLERS)})"
             )
         if any(a.HasField("g") or a.graphs for a in node.attribute):
             raise UnsupportedOperatorError(

@@ -36,14 +36,16 @@ def conv(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     bias = graph.constant(node, 2) if graph.has(node, 2) else None
     op = Conv(
         graph.parameter(weight),
-        None if bias is None else graph.parameter(bias),
+        None if bias is None else graph.parameter(bias.nearest()),
         stride,
         pads,
         dilation,
         int(graph.attribute(node, "group")),
     )
     sizes = slid(name, _bare(value), kernel, stride, pads, dilation)
-    return graph.emit(name, op, value, (1, weight.shape[0], *sizes))
+    value = graph.emit(name, op, value, (1, weight.shape[0], *sizes))
+    column = None if bias is None else bias.reshaped((bias.value.size, *(1 for _ in kernel)))
+    return graph.with_rest(name, value, column)
 
 
 def batch_norm(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
@@ -71,7 +73,7 @@ def batch_norm(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 def pool(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate AveragePool and MaxPool."""
     kind: PoolKind = "max" if node.op_type == "MaxPool" else "average"
-    value = _image(graph, node, padded=kind == "average")
+    value = _image(graph, node, padded=kind == "average", quantized=kind == "max")
     axes = len(value.dims) - 2
     if any(graph.uses.get(tensor, 0) for tensor in node.output[1:] if tensor):
         raise RefusedError("its indices are used; export with the maxima alone")
@@ -106,7 +108,7 @@ def pool(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 def global_pool(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate GlobalAveragePool and GlobalMaxPool."""
     kind: PoolKind = "max" if node.op_type == "GlobalMaxPool" else "average"
-    value = _image(graph, node)
+    value = _image(graph, node, quantized=kind == "max")
     dims = (*value.dims[:2], *(1 for _ in value.dims[2:]))
     return graph.emit(name, AdaptivePool(kind), value, dims)
 
@@ -114,7 +116,8 @@ def global_pool(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 def reduce(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate ReduceMean and ReduceMax over axes of an image, not its channels."""
     kind: PoolKind = "max" if node.op_type == "ReduceMax" else "average"
-    value, rank = _image(graph, node), len(graph.value(node).dims)
+    value = _image(graph, node, quantized=kind == "max")
+    rank = len(value.dims)
     given = graph.integers(node, "axes", 1)
     if not given and graph.attribute(node, "noop_with_empty_axes"):
         return value
@@ -134,7 +137,7 @@ def reduce(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 
 def pad(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate a Pad of zeros: the Conv or AveragePool behind it takes it over."""
-    value = graph.value(node, padded=True)
+    value = graph.value(node, padded=True, quantized=True)
     rank = len(value.dims)
     numbers = graph.integers(node, "pads", 1)
     mode = bytes(graph.attribute(node, "mode"))
@@ -148,6 +151,8 @@ def pad(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     filled = graph.attribute(node, "value")
     if graph.has(node, 2):
         filled = graph.constant(node, 2).value.item()
+    if value.is_quantized and value.grid is not None:
+        filled = (filled or 0) - value.grid.zero_point
     if mode != b"constant" or filled or min(map(min, around)) < 0:
         raise RefusedError("pads with something else than zeros; only zeros are supported")
     if rank not in (3, 4) or value.dims[0] != 1 or any(map(any, around[:2])):
@@ -158,8 +163,10 @@ def pad(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     return replace(value, dims=dims, padding=sums)
 
 
-def _image(graph: Builder, node: onnx.NodeProto, padded: bool = False) -> Value:
-    value = graph.value(node, padded=padded)
+def _image(
+    graph: Builder, node: onnx.NodeProto, padded: bool = False, quantized: bool = False
+) -> Value:
+    value = graph.value(node, padded=padded, quantized=quantized)
     if len(value.dims) not in (3, 4) or value.dims[0] != 1:
         raise RefusedError(
             f"its input has shape {value.dims} (one input at a time); it needs a batch, channels, "

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 import onnx
 
 from paramrob.errors import ModelError, UnsupportedOperatorError
-from paramrob.models import onnx_activations, onnx_dense, onnx_images, onnx_shapes
+from paramrob.models import (
+    onnx_activations,
+    onnx_dense,
+    onnx_grids,
+    onnx_images,
+    onnx_quantized,
+    onnx_shapes,
+)
 from paramrob.models.network import Network
 from paramrob.models.onnx_builder import Builder, Handler
 from paramrob.models.onnx_constants import Constant, RefusedError
@@ -24,8 +31,11 @@ NEWEST_VERSION = {
     "Constant": 25,
     "ConstantOfShape": 25,
     "Conv": 22,
+    "ConvInteger": 10,
+    "DequantizeLinear": 28,
     "Div": 14,
     "Dropout": 22,
+    "DynamicQuantizeLinear": 11,
     "Elu": 22,
     "Erf": 13,
     "Flatten": 25,
@@ -39,10 +49,14 @@ NEWEST_VERSION = {
     "Identity": 25,
     "LeakyRelu": 16,
     "MatMul": 13,
+    "MatMulInteger": 10,
     "MaxPool": 22,
     "Mul": 14,
     "Pad": 25,
     "Pow": 15,
+    "QLinearConv": 10,
+    "QLinearMatMul": 21,
+    "QuantizeLinear": 28,
     "ReduceMax": 20,
     "ReduceMean": 18,
     "Relu": 14,
@@ -64,6 +78,7 @@ HANDLERS: dict[str, Handler] = {
     **onnx_activations.HANDLERS,
     **onnx_dense.HANDLERS,
     **onnx_images.HANDLERS,
+    **onnx_quantized.HANDLERS,
     **onnx_shapes.HANDLERS,
 }
 
@@ -114,6 +129,8 @@ class Translator:
         return self._graph.network(output)
 
     def _check_version(self, node: onnx.NodeProto) -> None:
+        if node.domain == onnx_quantized.MICROSOFT:
+            return
         newest = NEWEST_VERSION.get(node.op_type)
         if newest is None:
             raise RefusedError(
@@ -130,7 +147,8 @@ class Translator:
             graph.constants[out] = onnx_shapes.shape_of(graph, node)
             return
         if not any(graph.is_computed(tensor) for tensor in node.input):
-            graph.constants[out] = onnx_shapes.fold(graph, node)
+            fold = onnx_grids.FOLDS.get(node.op_type, onnx_shapes.fold)
+            graph.constants[out] = fold(graph, node)
             return
         form = self._forms.match(node)
         if form is not None:
@@ -138,9 +156,11 @@ class Translator:
             graph.values[out] = graph.activation(name, activation, graph.values[base])
             return
         try:
-            if node.op_type not in HANDLERS:
+            own = node.domain == onnx_quantized.MICROSOFT
+            handlers = onnx_quantized.MICROSOFT_HANDLERS if own else HANDLERS
+            if node.op_type not in handlers:
                 raise RefusedError(_alone(node.op_type))
-            graph.values[out] = HANDLERS[node.op_type](graph, node, name)
+            graph.values[out] = handlers[node.op_type](graph, node, name)
         except (RefusedError, UnsupportedOperatorError) as reason:
             if not self._forms.knows(out):
                 raise

@@ -29,7 +29,7 @@ _ARITHMETIC = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
 
 def flatten(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Flatten."""
-    value = graph.value(node)
+    value = graph.value(node, quantized=True)
     axis = int(graph.attribute(node, "axis"))
     axis += len(value.dims) if axis < 0 else 0
     first = math.prod(value.dims[:axis])
@@ -38,20 +38,20 @@ def flatten(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
 
 def reshape(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Reshape."""
-    value = graph.value(node)
+    value = graph.value(node, quantized=True)
     target, allow_zero = _target(graph, node)
     return graph.shaped(name, value, resolve_shape(value.dims, target, allow_zero))
 
 
 def squeeze(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Squeeze and Unsqueeze."""
-    value = graph.value(node)
+    value = graph.value(node, quantized=True)
     return graph.shaped(name, value, _squeezed(graph, node, value.dims))
 
 
 def transpose(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Transpose; an axis of size one that stood for the batch may move too."""
-    value = graph.value(node)
+    value = graph.value(node, quantized=True)
     rank = len(value.dims)
     given = graph.attribute(node, "perm")
     order = tuple(range(rank))[::-1] if given is None else tuple(int(a) for a in given)
@@ -71,9 +71,13 @@ def concat(graph: Builder, node: onnx.NodeProto, name: str) -> Value:
     """Translate Concat of computed tensors."""
     if not all(graph.is_computed(tensor) for tensor in node.input):
         raise RefusedError("joins a constant to a computed tensor; only computed ones may be")
-    values = [graph.value(node, i) for i in range(len(node.input))]
+    values = [graph.value(node, i, quantized=True) for i in range(len(node.input))]
     if len(values) == 1:
         return values[0]
+    if values[0].is_quantized and len({value.grid for value in values}) > 1:
+        raise RefusedError(
+            "joins integers of different scales or zero points; put a DequantizeLinear before it"
+        )
     first = values[0].dims
     axis = axis_of(int(graph.attribute(node, "axis")), len(first))
     dropped = len(first) - len(values[0].shape)
@@ -87,7 +91,7 @@ def shape_of(graph: Builder, node: onnx.NodeProto) -> Constant:
     """Return what Shape says of a computed tensor or a constant, for a batch of one."""
     tensor = node.input[0]
     known = graph.constants.get(tensor)
-    dims = graph.value(node, padded=True).dims if known is None else known.shape
+    dims = graph.value(node, padded=True, quantized=True).dims if known is None else known.shape
     start, end = graph.attribute(node, "start"), graph.attribute(node, "end")
     taken = np.array(dims[start:end], dtype=np.int64)
     return from_array(taken, node.output[0], TensorProto.INT64)
