@@ -20,6 +20,7 @@ from onnx import checker, external_data_helper, shape_inference
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.network import Network, Shape
 from paramrob.models.onnx_constants import FLOATS, Constant, tensor_constant
+from paramrob.models.onnx_grids import check_types
 from paramrob.models.onnx_operators import OLDEST_OPSET, Translator
 from paramrob.models.onnx_quantized import MICROSOFT, MICROSOFT_HANDLERS
 
@@ -70,6 +71,7 @@ def _read(model: onnx.ModelProto, folder: Path | None) -> Network:
     labels = _labels(graph)
     _refuse_extensions(model, labels)
     storage = _load_external(graph, folder)
+    check_types(graph)
     _check(model)
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     opset = max(versions, default=1)

@@ -28,6 +28,30 @@ Numbers = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 
 
+def check_types(graph: onnx.GraphProto) -> None:
+    """Refuse a zero point of another type than the integers, which onnx's checker does not name.
+
+    Raises:
+        ModelError: naming the tensor.
+    """
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in FOLDS or len(node.input) < 3 or node.input[2] not in types:
+            continue
+        zero = node.input[2]
+        if node.op_type == "QuantizeLinear":
+            types[node.output[0]] = types[zero]
+        elif types.get(node.input[0], types[zero]) != types[zero]:
+            raise _mistyped(zero, types[zero], types[node.input[0]])
+
+
+def _mistyped(zero: str, given: int, wanted: int) -> ModelError:
+    return ModelError(
+        f"the zero point {zero!r} is {type_name(given)}, but the integers are "
+        f"{type_name(wanted)}; {AGAIN}"
+    )
+
+
 def fold_quantize(graph: Builder, node: onnx.NodeProto) -> Constant:
     """Return what QuantizeLinear makes of a constant, exactly: ties go to the even integer."""
     constant = graph.constant(node, 0)
@@ -82,10 +106,7 @@ def grid_of(
     """Return the grid that a node names, and the type of its integers."""
     kind = zero_type(graph, node, zero) or elem_type or TensorProto.UINT8
     if elem_type is not None and kind != elem_type:
-        raise ModelError(
-            f"the zero point {node.input[zero]!r} is {type_name(kind)}, but the integers are "
-            f"{type_name(elem_type)}; {AGAIN}"
-        )
+        raise _mistyped(node.input[zero], kind, elem_type)
     low, high = range_of(kind)
     scales = scales_of(graph, node, scale)
     zeros = graph.constant(node, zero).value if graph.has(node, zero) else np.array(0)
@@ -149,10 +170,7 @@ def _zero_array(graph: Builder, node: onnx.NodeProto, index: int, elem_type: int
         return None
     constant = graph.constant(node, index)
     if constant.elem_type != elem_type:
-        raise ModelError(
-            f"the zero point {constant.root!r} is {type_name(constant.elem_type)}, but the "
-            f"integers are {type_name(elem_type)}; {AGAIN}"
-        )
+        raise _mistyped(constant.root, constant.elem_type, elem_type)
     return constant.value.astype(np.int64)
 
 
