@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramrob import models
     from paramrob.api import check, estimate, heatmap, load
+    from paramrob.comparison import compare
     from paramrob.domain import Box, Point
     from paramrob.errors import (
         BackendError,
@@ -47,6 +48,7 @@ __all__ = [
     "Witness",
     "__version__",
     "check",
+    "compare",
     "estimate",
     "heatmap",
     "load",
@@ -55,6 +57,7 @@ __all__ = [
 
 _MODULES = {
     "paramrob.api": ("check", "estimate", "heatmap", "load"),
+    "paramrob.comparison": ("compare",),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (
         "BackendError",

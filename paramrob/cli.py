@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import command_line, export_options, heatmap_options, shared_options
+from paramrob.cli_options import (
+    command_line,
+    compare_options,
+    export_options,
+    heatmap_options,
+    shared_options,
+)
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
@@ -100,6 +106,25 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
 
 
 @main.command()
+@click.argument("reference")
+@click.argument("model")
+@compare_options
+@_with_exit_codes
+def compare(reference: str, model: str, **options: Any) -> int:
+    """Hold MODEL against REFERENCE: does it give the same labels, by default.
+
+    Two files of any architectures with the same inputs and outputs: float and quantized, teacher
+    and student, before and after pruning. Parameters do not move unless --delta moves MODEL's.
+
+    \b
+    paramrob compare float.onnx int8.onnx --at test.npz --csv rows.csv
+    paramrob compare float.onnx int8.onnx --at test.npz --input-radius 0.01 --runtime-steps 1
+    paramrob compare teacher.pt student.pt --domain 0:1 --epsilon 0.1
+    """
+    return _answer(_asked("compare", None, options), model, options, reference)
+
+
+@main.command()
 @click.argument("model")
 @heatmap_options
 @_with_exit_codes
@@ -176,16 +201,24 @@ def export(model: str, **options: Any) -> int:
 @main.command()
 @click.argument("witness")
 @click.option("--model", metavar="PATH", help="The model, where it is no longer where it was.")
+@click.option("--reference", metavar="PATH", help="The same for the first of two files.")
 @click.option("--trust", is_flag=True, help="Load TorchScript, which can run code from it.")
 @click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full.")
 @click.option("-q", "--quiet", is_flag=True, help="One line.")
 @_with_exit_codes
-def replay(witness: str, model: str | None, trust: bool, verbose: bool, quiet: bool) -> int:
+def replay(
+    witness: str,
+    model: str | None,
+    reference: str | None,
+    trust: bool,
+    verbose: bool,
+    quiet: bool,
+) -> int:
     """Re-execute a saved counterexample exactly: 0 if it is one, 1 if not."""
     from paramrob.report_text import print_replay
     from paramrob.witnesses import replay_file
 
-    replayed = replay_file(witness, model, trust=trust)
+    replayed = replay_file(witness, model, trust=trust, reference_path=reference)
     print_replay(_console(), replayed, quiet=quiet)
     return 0 if replayed.reproduced else 1
 
@@ -216,17 +249,18 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     # export has no arithmetic: formulas are about real numbers.
-    arithmetic = {n: options[n] for n in ("arithmetic", "accumulate") if n in options}
+    optional = ("arithmetic", "accumulate", "runtime_steps")
+    arithmetic = {n: options[n] for n in optional if n in options}
     return Asked(command, quantity, **{name: options[name] for name in names}, **arithmetic)
 
 
-def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
+def _answer(asked: Asked, model: str, options: dict[str, Any], reference: str | None = None) -> int:
     from dataclasses import replace
 
     from paramrob.point_table import PointTable
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
-    from paramrob.requests.build import build
+    from paramrob.runtime import with_runtime
     from paramrob.solve import make_settings, solve
 
     engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
@@ -236,12 +270,25 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     )
     for name in ("json_file", "html_file", "csv_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
-    request = build(asked, _loaded(model, options))
+    request = _request(asked, model, options, reference)
     table = None if options["csv_file"] is None else PointTable(options["csv_file"], request)
     with ProgressLine(_console(stderr=True)) as line:
         outcome = solve(request, replace(settings, progress=line), table, line.points)
+    if reference is not None:
+        outcome = with_runtime(request, outcome)
     _write(request, outcome, options)
     return exit_code(outcome, settings.tolerance)
+
+
+def _request(asked: Asked, model: str, options: dict[str, Any], reference: str | None) -> Request:
+    from paramrob.requests.build import build
+    from paramrob.requests.compare import compare as compared
+
+    if reference is None:
+        return build(asked, _loaded(model, options))
+    # The sidecar that an option names is the reference's; MODEL's own lies beside it.
+    other = _loaded(model, options | {"sidecar": None})
+    return compared(asked, _loaded(reference, options), other)
 
 
 def _loaded(model: str, options: dict[str, Any]) -> Model:

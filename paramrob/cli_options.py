@@ -142,6 +142,16 @@ _ARITHMETIC = (
         help="What sums are formed in, with --arithmetic.  [default: float32]",
     ),
 )
+_RUNTIME = (
+    click.option(
+        "--runtime-steps",
+        type=int,
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Each rounding of MODEL to a grid may be off by N steps of it.",
+    ),
+)
 _OUTPUT = (
     click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
     click.option(
@@ -260,6 +270,15 @@ def export_options(command: Command) -> Command:
 def shared_options(command: Command) -> Command:
     """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
     groups = (_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
+    for group in reversed(groups):
+        for option in reversed(group):
+            command = option(command)
+    return command
+
+
+def compare_options(command: Command) -> Command:
+    """Add the options of ``compare``, in the order that the help shows."""
+    groups = (_RUNTIME, _PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
     for group in reversed(groups):
         for option in reversed(group):
             command = option(command)

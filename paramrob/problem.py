@@ -74,8 +74,31 @@ class Problem:
                     "out of the perturbation"
                 )
         check_output(network, self.output)
+        if other is not network:
+            check_output(other, self.output)
+            self._check_ends()
         if self.property and self.property.name != "confidence":
             check_labels(network, self.output)
+
+    def _check_ends(self) -> None:
+        """Refuse two networks of which a last layer is taken off one alone.
+
+        Probabilities are compared before the last sigmoid or softmax: the same has to end both.
+        """
+        if self.output.kind not in ("probability", "probabilities"):
+            return
+        ends = [network.final_node.op for network in (self.reference, self.uncertain.network)]
+        kinds = [
+            type(op)
+            if isinstance(op, Softmax) or (isinstance(op, Activation) and op.kind == "sigmoid")
+            else None
+            for op in ends
+        ]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                "one network ends in a sigmoid or softmax and the other does not, or rounds behind "
+                "it; export both alike, or quantize without the last layer"
+            )
 
     @builtins.property
     def semantics(self) -> str:
@@ -110,7 +133,7 @@ def check_output(network: Network, output: OutputInfo) -> None:
         raise InputError(
             f"output kind {output.kind!r} on {network.output_size} output(s); use {fits}"
         )
-    last = network.final_node.op
+    last = network.last_layer.op
     if isinstance(last, Softmax) and network.output_size == 1:
         raise InputError("a softmax over one output is always 1; leave it out or use a sigmoid")
     if output.kind == "logits" and isinstance(last, Softmax):
@@ -120,7 +143,7 @@ def check_output(network: Network, output: OutputInfo) -> None:
     if output.kind == "probabilities":
         if not isinstance(last, Softmax):
             raise InputError('outputs are probabilities only behind a softmax; say kind = "logits"')
-        if network.final_node.shape[-1] != network.output_size:
+        if network.last_layer.shape[-1] != network.output_size:
             raise InputError(
                 "the softmax makes several distributions, not one over all outputs; "
                 'say kind = "value"'

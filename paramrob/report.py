@@ -24,7 +24,7 @@ from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
 PROVED, REFUTED, OPEN = 0, 1, 3
 """Exit codes; 2 (bad input) and 4 (internal error) belong to exceptions."""
 
-_LIBRARIES = ("numpy", "onnx", "python-flint", "torch")
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "python-flint", "torch")
 
 
 def exit_code(outcome: Outcome, tolerance: float) -> int:
@@ -127,16 +127,20 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
         "command": asked.command,
         "quantity": asked.quantity,
         "model": _model_json(model),
-        "reference": None,
+        "reference": None if request.reference is None else _model_json(request.reference),
         "perturbation": request.perturbation.as_json(),
         "domain": _domains_json(request),
         "property": _property_json(request),
     }
     report |= _answer_json(request, outcome, witness_file)
+    if request.reference is not None:
+        report["runtime_steps"] = asked.runtime_steps
     if isinstance(outcome, PointsOutcome):
         report["points"] = _points_json(request, outcome)
         if outcome.shares:
             report["shares"] = outcome.shares
+        if request.reference is not None and outcome.shares:
+            report["agreement"] = agreement(outcome)
         if outcome.accuracy is not None:
             report["accuracy"] = dict(vars(outcome.accuracy))
     boundary = boundary_sentence(request, outcome)
@@ -144,6 +148,12 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
     report["assumptions"] = list(request.assumptions)
     report["versions"] = versions()
     return report
+
+
+def agreement(outcome: PointsOutcome) -> dict[str, float]:
+    """Return between which shares of the points two files agree: proved, and not refuted."""
+    refuted = outcome.shares[Verdict.NOT_ROBUST.value]
+    return {"certified": outcome.shares[Verdict.ROBUST.value], "at_most": 1.0 - refuted}
 
 
 def json_text(report: dict[str, Any]) -> str:
@@ -205,6 +215,7 @@ def _property_json(request: Request) -> dict[str, Any]:
 
 def _answer_json(request: Request, outcome: Outcome, witness_file: str | None) -> dict[str, Any]:
     model = request.model
+    runtime = {} if request.reference is None else {"runtime": _runtime_json(model, outcome)}
     return {
         "verdict": None if outcome.verdict is None else outcome.verdict.value,
         "reason": outcome.reason,
@@ -215,6 +226,27 @@ def _answer_json(request: Request, outcome: Outcome, witness_file: str | None) -
         "solver": outcome.solver,
         "method": outcome.method,
         "engine_seconds": outcome.engine_seconds,
+        **runtime,
+    }
+
+
+def _runtime_json(model: Model, outcome: Outcome) -> dict[str, Any] | None:
+    """Return what a runtime makes of the witness."""
+    run = outcome.runtime
+    if run is None:
+        return None
+    outputs = (run.reference_output, run.model_output)
+    said = [None if side is None else [_end(v) for v in side] for side in outputs]
+    away = [None if d is None else _end(d) for d in run.deviation]
+    return {
+        "name": run.name,
+        "version": run.version,
+        "reference_output": said[0],
+        "model_output": said[1],
+        "labels": [label_name(model.output, label) for label in run.labels],
+        "deviation": {"reference": away[0], "model": away[1]},
+        "reproduced": run.reproduced,
+        "input_rounded": run.input_rounded,
     }
 
 

@@ -10,21 +10,33 @@ from rich.text import Text
 
 from paramrob.decimals import bracket_texts, middle, nearest_text
 from paramrob.models.model import Model, OutputInfo
-from paramrob.report import boundary_sentence, is_closed, label_name, reported_witness, versions
+from paramrob.report import (
+    agreement,
+    boundary_sentence,
+    is_closed,
+    label_name,
+    reported_witness,
+    versions,
+)
 from paramrob.requests.build import Request
+from paramrob.runtime import runtime_words
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Interval, Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
     ends_said,
+    held_against,
     inputs_text,
     output_words,
     percent,
     perturbation_words,
     property_words,
     question,
+    relaxed_words,
+    sides,
 )
 
 _SHOWN_OUTPUTS = 10
@@ -65,7 +77,7 @@ def print_report(
     rows += [("assumed", Text(sentence)) for sentence in request.assumptions]
     rows += [("note", Text(note)) for note in outcome.notes]
     if not outcome.exact_encoding:
-        text = "shared parameters were relaxed: proofs hold, but an open answer may stay open"
+        text = relaxed_words(request)
         if request.problems[0].arithmetic is not None:
             text = "rounding errors were bounded: proofs hold, but an open answer may stay open"
         rows.append(("note", Text(text)))
@@ -83,6 +95,7 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     claim = "" if problem.property is None else property_words(problem.property, problem)
     rows: list[tuple[str, RenderableType]] = [
         ("question", Text(f"{claim}?")),
+        *_reference_row(replayed),
         ("model", Text(str(model.path))),
         ("inputs", Text(domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
@@ -90,8 +103,15 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     if replayed.reason:
         rows.append(("because", Text(replayed.reason)))
     if replayed.witness is not None:
-        rows += _witness_rows(model, replayed.witness)
+        called = ("trained", "perturbed") if replayed.reference is None else ("reference", "model")
+        rows += _witness_rows(model, replayed.witness, called)
     _print(console, _grid(rows))
+
+
+def _reference_row(replayed: Replayed) -> list[tuple[str, RenderableType]]:
+    if replayed.reference is None:
+        return []
+    return [("reference", Text(str(replayed.reference.path)))]
 
 
 def print_rows(console: Console, rows: Iterable[tuple[str, RenderableType]]) -> None:
@@ -131,9 +151,8 @@ def headline(outcome: Outcome) -> str:
 
 def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
     model = request.model
-    count = model.network.parameter_count
-    name = f"{model.path or 'given as an object'}: {model.network.architecture}"
-    rows = [("model", f"{name}, {count} parameters")]
+    rows = [] if request.reference is None else [("reference", _model_words(request.reference))]
+    rows.append(("model", _model_words(model)))
     if verbose and model.sha256:
         rows.append(("sha256", model.sha256))
     rows.append(("parameters", perturbation_words(request)))
@@ -141,6 +160,11 @@ def _subject(request: Request, verbose: bool) -> list[tuple[str, str]]:
         rows.append(("inputs", domain_words(model, request.problems[0].domain)))
     rows.append(("output", output_words(model)))
     return rows
+
+
+def _model_words(model: Model) -> str:
+    name = f"{model.path or 'given as an object'}: {model.network.architecture}"
+    return f"{name}, {model.network.parameter_count} parameters"
 
 
 def _answer(outcome: Outcome, tolerance: float) -> RenderableType:
@@ -170,24 +194,28 @@ def _witness(
     witness = reported_witness(outcome)
     if witness is None:
         return []
-    rows = _witness_rows(request.model, witness)
+    rows = _witness_rows(request.model, witness, sides(request))
+    if outcome.runtime is not None:
+        names = [label_name(request.model.output, label) for label in outcome.runtime.labels]
+        rows.append(("runtime", Text(runtime_words(outcome.runtime, names))))
     if witness_file:
         rows.append(("", Text(f"saved; repeat it with: paramrob replay {witness_file}")))
     return rows
 
 
-def _witness_rows(model: Model, witness: Witness) -> list[tuple[str, RenderableType]]:
+def _witness_rows(
+    model: Model, witness: Witness, called: tuple[str, str]
+) -> list[tuple[str, RenderableType]]:
     return [
         ("witness", Text(inputs_text(model, witness.input.ravel()))),
-        ("", _outputs(model, witness)),
+        ("", _outputs(model, witness, called)),
     ]
 
 
-def _outputs(model: Model, witness: Witness) -> RenderableType:
+def _outputs(model: Model, witness: Witness, called: tuple[str, str]) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    sides = ("trained", "perturbed")
     outputs = (witness.reference_output, witness.perturbed_output)
-    for side, values, label in zip(sides, outputs, witness.labels, strict=True):
+    for side, values, label in zip(called, outputs, witness.labels, strict=True):
         name = label_name(model.output, label)
         said = "" if name is None else f"label {name}"
         grid.add_row(Text(side), Text(_values(values, model.output)), Text(said))
@@ -213,12 +241,15 @@ def _points(
         counts = {v: sum(o.verdict is v for o in outcome.points) for v in Verdict}
         said = ", ".join(f"{n} {v.value.replace('_', ' ')}" for v, n in counts.items())
         rows.append(("points", Text(f"{said} of {len(outcome.points)}")))
+    if request.reference is not None and outcome.shares:
+        rows.append(("agreement", Text(_agreement(request, outcome))))
     accuracy = outcome.accuracy
     if accuracy is not None:
-        text = f"{percent(accuracy.reference)} as trained"
+        whose = "as trained" if request.reference is None else "of the reference"
+        text = f"{percent(accuracy.reference)} {whose}"
         if accuracy.certified is not None and accuracy.at_most is not None:
             ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-            text += f"; between {ends} under the worst parameters for each point"
+            text += f"; between {ends} {accuracy_under(request)}"
         rows.append(("accuracy", Text(text)))
     shares = outcome.shares
     if shares and accuracy is not None and accuracy.certified is not None:
@@ -235,13 +266,26 @@ def _points(
     return rows
 
 
+def _agreement(request: Request, outcome: PointsOutcome) -> str:
+    """Return on which share of the points two files agree, and what a runtime shows of the rest."""
+    ends = agreement(outcome)
+    said = f"{percent(ends['certified'])} of the points proved"
+    if ends["at_most"] != ends["certified"]:
+        said += f", at most {percent(ends['at_most'])}"
+    runs = [part.runtime for part in outcome.points if part.runtime is not None]
+    if runs:
+        shown = sum(run.reproduced for run in runs)
+        said += f"; {runs[0].name} shows {shown} of {len(runs)} refutations"
+    return said
+
+
 def _engine(request: Request, outcome: Outcome, verbose: bool) -> str:
     arithmetic = request.problems[0].arithmetic
     semantics = "real-number semantics"
     if arithmetic is not None:
         semantics = (
-            f"{arithmetic.name} semantics with sums in {arithmetic.accumulator.name} (trained "
-            "network: real numbers)"
+            f"{arithmetic.name} semantics with sums in {arithmetic.accumulator.name} "
+            f"({held_against(request).removeprefix('the ')}: real numbers)"
         )
     text = f"{outcome.solver}, {semantics}, {outcome.engine_seconds:.3g} s"
     if verbose:

@@ -177,7 +177,7 @@ class _Run:
         reason = _STOPPED if interrupted or self.stopped() else _TIME_UP
         notes = self._notes()
         found = [self.outcomes.get(i) or _open(request, reason) for i in range(count)]
-        if request.asked.command == "check":
+        if request.asked.command in ("check", "compare"):
             found = self._with_brackets(found)
         if not request.several:
             return replace(found[0], notes=(*found[0].notes, *notes))

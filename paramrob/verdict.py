@@ -76,6 +76,27 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class RuntimeRun:
+    """A counterexample to two files as a runtime executes them: what it shows, not what decides.
+
+    Outputs are in the meaning of the property; ``None`` where a file was not run. ``labels`` are
+    those of reference and model, the exact ones where a file was not run. ``deviation`` is how
+    far each side's outputs lie from exact replay. ``reproduced`` says whether the runtime's
+    outputs refute the claim as well, ``input_rounded`` that its input type could not hold the
+    counterexample's input.
+    """
+
+    name: str
+    version: str
+    reference_output: tuple[float, ...] | None
+    model_output: tuple[float, ...] | None
+    labels: tuple[int | None, int | None]
+    deviation: tuple[float | None, float | None]
+    reproduced: bool
+    input_rounded: bool = False
+
+
+@dataclass(frozen=True)
 class Bracket:
     """``lower <= true value <= upper``.
 
@@ -111,7 +132,8 @@ class Outcome:
     do about it. ``exact_encoding`` is false where shared parameters were relaxed or rounding was
     bounded. ``method`` is what decided within the solver, where it has several ways.
     ``semantics`` names the arithmetic of the uncertain network that the engine reasoned about;
-    the reference is in real numbers.
+    the reference is in real numbers. ``runtime`` is what a runtime makes of the witness, where
+    it was asked.
     """
 
     verdict: Verdict | None = None
@@ -124,6 +146,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     method: str | None = None
     semantics: str = "real"
+    runtime: RuntimeRun | None = None
 
 
 def verdict_from(status: Status, approximation: Approximation, witness: Witness | None) -> Verdict:

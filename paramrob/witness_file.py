@@ -28,6 +28,7 @@ from paramrob.errors import InputError
 from paramrob.exact import decimal_text
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
+from paramrob.models.rounding import with_steps
 from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
@@ -91,24 +92,32 @@ def load_witness(path: str | os.PathLike[str]) -> tuple[Array, dict[str, Array],
     return x, {n.removeprefix(_PREFIX): a.astype(np.float64) for n, a in arrays.items()}, meta
 
 
-def problem_meta(model: Model, problem: Problem) -> Json:
-    """Return a JSON object with everything that rebuilds the problem from the model, exactly.
+def problem_meta(
+    model: Model, problem: Problem, reference: Model | None = None, runtime_steps: int = 0
+) -> Json:
+    """Return a JSON object with everything that rebuilds the problem from its models, exactly.
+
+    Args:
+        model: whose network is the uncertain one.
+        problem: to record.
+        reference: the first of two files that are compared.
+        runtime_steps: how far each rounding of the model may be off.
 
     Raises:
-        InputError: the problem is about other networks than the model's.
+        InputError: the problem is about other networks than those of the models.
     """
-    for network in (problem.reference, problem.uncertain.network):
-        if not _same_network(network, model.network):
+    held = model if reference is None else reference
+    pairs = ((problem.reference, held), (problem.uncertain.network, model))
+    for network, owner in pairs:
+        if not _same_network(network, owner.network):
             raise InputError("the problem is about another network than the model's; give both")
     claim = problem.property
     return {
         "schema": SCHEMA,
         "paramrob": __version__,
-        "model": {
-            "path": model.path,
-            "sha256": model.sha256,
-            "folded_batch_norm": model.folded,
-        },
+        "model": _file_meta(model),
+        "reference": None if reference is None else _file_meta(reference),
+        "runtime_steps": runtime_steps,
         "output": {
             "kind": problem.output.kind,
             "level": _optional_text(problem.output.level),
@@ -126,11 +135,17 @@ def problem_meta(model: Model, problem: Problem) -> Json:
     }
 
 
-def problem_from_meta(meta: Mapping[str, object], model: Model) -> Problem:
-    """Return the problem that ``meta`` records, on this model.
+def _file_meta(model: Model) -> Json:
+    return {"path": model.path, "sha256": model.sha256, "folded_batch_norm": model.folded}
+
+
+def problem_from_meta(
+    meta: Mapping[str, object], model: Model, reference: Model | None = None
+) -> Problem:
+    """Return the problem that ``meta`` records, on this model, or on these two.
 
     Raises:
-        InputError: ``meta`` is not what :func:`problem_meta` wrote, or the model is another one
+        InputError: ``meta`` is not what :func:`problem_meta` wrote, or a model is another one
             (its sha256 differs) or does not fit.
     """
     if meta.get("schema") != SCHEMA:
@@ -138,28 +153,37 @@ def problem_from_meta(meta: Mapping[str, object], model: Model) -> Problem:
             f"a witness of schema {meta.get('schema')!r}; this paramrob ({__version__}) reads "
             f"schema {SCHEMA}: install the version that wrote it ({meta.get('paramrob')!r})"
         )
-    recorded = _table(meta, "model").get("sha256")
-    if recorded is not None and model.sha256 is not None and recorded != model.sha256:
-        raise InputError(
-            f"{model.path} is not the model that the witness was found on: its sha256 is "
-            f"{model.sha256}, the witness says {recorded}; give that file"
-        )
+    for key, owner in (("model", model), ("reference", reference)):
+        if owner is not None:
+            _check_file(_table(meta, key), key, owner)
+    steps = meta.get("runtime_steps", 0)
+    if type(steps) is not int:
+        raise InputError("the witness's meta: runtime_steps is no whole number; save it again")
+    network = with_steps(model.network, steps)
     output = _table(meta, "output")
     kind = output.get("kind")
     if kind not in OUTPUT_KINDS:
         raise InputError(f"the witness's meta: no output kind {kind!r}")
     labels = None if output.get("labels") is None else _texts(output, "labels")
-    uncertain = UncertainNetwork(
-        model.network, _perturbation_from(_table(meta, "perturbation"), model.network)
-    )
+    perturbation = _perturbation_from(_table(meta, "perturbation"), network)
+    uncertain = UncertainNetwork(network, perturbation)
     return Problem(
-        model.network,
+        network if reference is None else reference.network,
         uncertain,
         _domain_from(_table(meta, "domain")),
         OutputInfo(cast(Any, kind), _optional_rational(output, "level"), labels),
         None if meta.get("property") is None else _property_from(_table(meta, "property")),
         None if meta.get("arithmetic") is None else _arithmetic_from(_table(meta, "arithmetic")),
     )
+
+
+def _check_file(said: Mapping[str, object], key: str, model: Model) -> None:
+    recorded = said.get("sha256")
+    if recorded is not None and model.sha256 is not None and recorded != model.sha256:
+        raise InputError(
+            f"{model.path} is not the {key} that the witness was found on: its sha256 is "
+            f"{model.sha256}, the witness says {recorded}; give that file"
+        )
 
 
 def _domain_meta(domain: Domain) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +19,14 @@ class Replayed:
     """What came of re-executing a saved counterexample.
 
     ``witness`` is ``None`` where exact replay refused it; ``reason`` says why it does not
-    refute the saved claim, ``None`` if it does.
+    refute the saved claim, ``None`` if it does. ``reference`` is the first of two files.
     """
 
     model: Model
     problem: Problem
     witness: Witness | None
     reason: str | None
+    reference: Model | None = None
 
     @property
     def reproduced(self) -> bool:
@@ -44,42 +46,62 @@ def save_reported(request: Request, outcome: Outcome, path: str | None) -> str |
         return None
     from paramrob.witness_file import problem_meta, save_witness
 
-    save_witness(path, witness, problem_meta(request.model, problem))
+    meta = problem_meta(request.model, problem, request.reference, request.asked.runtime_steps)
+    save_witness(path, witness, meta)
     return path
 
 
-def replay_file(path: str, model_path: str | None = None, trust: bool = False) -> Replayed:
+def replay_file(
+    path: str,
+    model_path: str | None = None,
+    trust: bool = False,
+    reference_path: str | None = None,
+) -> Replayed:
     """Re-execute a saved counterexample in exact arithmetic.
 
     Args:
         path: an ``.npz`` written by ``--witness``.
         model_path: the model file, where it is not the one that the witness names.
         trust: whether a TorchScript model may be loaded.
+        reference_path: the reference's file, where it is not the one that the witness names.
 
     Raises:
-        InputError: the witness or the model cannot be read, or they do not fit.
+        InputError: the witness or a model cannot be read, or they do not fit.
     """
-    from paramrob.models.load import load
     from paramrob.replay import refutes, replay
     from paramrob.witness_file import load_witness, problem_from_meta
 
     x, parameters, meta = load_witness(path)
-    said = meta.get("model")
-    source = model_path or (said.get("path") if isinstance(said, dict) else None)
-    if not isinstance(source, str):
-        raise InputError(f"{path} names no model file; give it with --model PATH")
-    if model_path is None and not Path(source).exists():
-        raise InputError(f"{path} is about {source}, which is not there; give --model PATH")
-    fold = isinstance(said, dict) and said.get("folded_batch_norm") is True
-    model = load(source, trust=trust, fold_batch_norm=fold)
-    problem = problem_from_meta(meta, model)
+    reference = None
+    if meta.get("reference") is not None:
+        reference = _recorded(path, meta, "reference", reference_path, trust)
+    elif reference_path is not None:
+        raise InputError(f"{path} is about one model; leave --reference out")
+    model = _recorded(path, meta, "model", model_path, trust)
+    problem = problem_from_meta(meta, model, reference)
     model = replace(model, output=problem.output)
     try:
         witness = replay(problem, x, parameters)
     except ReplayError as error:
-        return Replayed(model, problem, None, str(error))
+        return Replayed(model, problem, None, str(error), reference)
     reason = None if refutes(problem, witness) else "it does not refute the claim"
-    return Replayed(model, problem, witness, reason or _undone(problem, witness))
+    return Replayed(model, problem, witness, reason or _undone(problem, witness), reference)
+
+
+def _recorded(
+    path: str, meta: Mapping[str, object], key: str, given: str | None, trust: bool
+) -> Model:
+    """Return one of the models that a witness is about."""
+    from paramrob.models.load import load
+
+    said = meta.get(key)
+    source = given or (said.get("path") if isinstance(said, dict) else None)
+    if not isinstance(source, str):
+        raise InputError(f"{path} names no {key} file; give it with --{key} PATH")
+    if given is None and not Path(source).exists():
+        raise InputError(f"{path} is about {source}, which is not there; give --{key} PATH")
+    fold = isinstance(said, dict) and said.get("folded_batch_norm") is True
+    return load(source, trust=trust, fold_batch_norm=fold)
 
 
 def _undone(problem: Problem, witness: Witness) -> str | None:

@@ -29,7 +29,9 @@ def question(request: Request) -> str:
     asked, output = request.asked, request.model.output
     holds = property_words(asked.property(), request.problems[0])
     at = where(request)
-    moved = "every parameter vector in the box"
+    moved = vectors(request)
+    if request.reference is not None:
+        return f"{_agreement(asked.property(), request)}, {at}{_and_moved(request)}?"
     if asked.quantity is None:
         return f"{holds}, {at} and {moved}?"
     if asked.quantity == "epsilon":
@@ -37,6 +39,59 @@ def question(request: Request) -> str:
     if asked.quantity == "sigma":
         return f"how far from the decision boundary can a label flip, {at} and {moved}?"
     return f"up to which delta {holds}, {at}?"
+
+
+def vectors(request: Request) -> str:
+    """Return which parameters a statement ranges over, to stand behind "for"."""
+    if is_rigid(request):
+        return "the model as it stands in its file"
+    return "every parameter vector in the box"
+
+
+def is_rigid(request: Request) -> bool:
+    """Whether two files are compared of which neither moves."""
+    return request.reference is not None and not request.perturbation.parameters
+
+
+def accuracy_under(request: Request) -> str:
+    """Return what an accuracy's two ends speak of, to stand behind them."""
+    if request.reference is None:
+        return "under the worst parameters for each point"
+    moved = "" if is_rigid(request) else ", whatever its parameters"
+    return f"labelled correctly by the model as well{moved}"
+
+
+def relaxed_words(request: Request) -> str:
+    """Return what was relaxed where a proof holds but an open answer may stay open."""
+    what = "roundings" if is_rigid(request) else "shared parameters"
+    return f"{what} were relaxed: proofs hold, but an open answer may stay open"
+
+
+def held_against(request: Request) -> str:
+    """Return what the model is compared with."""
+    return "the trained network" if request.reference is None else "the reference"
+
+
+def sides(request: Request) -> tuple[str, str]:
+    """Return what the two outputs of a witness are called."""
+    return ("trained", "perturbed") if request.reference is None else ("reference", "model")
+
+
+def _agreement(asked: Property, request: Request) -> str:
+    """Return what is asked of two files as the first half of a question."""
+    measure = measured(request.model.output)
+    if asked.epsilon is not None:
+        return f"do the {measure}s of the two differ by at most {decimal_text(asked.epsilon)}"
+    if asked.sigma is None:
+        return "does the model give the label that the reference gives"
+    where_clear = (
+        f"the reference is at least {decimal_text(asked.sigma)} from its decision boundary"
+    )
+    return f"does the model give the label that the reference gives where {where_clear}"
+
+
+def _and_moved(request: Request) -> str:
+    return "" if is_rigid(request) else f" and {vectors(request)}"
 
 
 def property_words(asked: Property, problem: Problem) -> str:
@@ -82,6 +137,10 @@ def perturbation_words(request: Request) -> str:
     moved = [p for p in every if p.name in box.parameters]
     if box.words is not None:
         return box.words
+    if is_rigid(request):
+        steps = request.asked.runtime_steps
+        off = f"; each rounding may be off by {steps} step(s) of its grid" if steps else ""
+        return f"as they stand in the file{off}"
     if request.asked.quantity == "delta":
         return _of_which([p.name for p in moved], len(every), "delta is what is asked")
     sizes = {(box.interval(p).absolute, box.interval(p).relative) for p in moved}

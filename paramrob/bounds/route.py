@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from paramrob import single_run
 from paramrob.bounds import decision
 from paramrob.domain import Ball, Box
 from paramrob.engine import Settings
 from paramrob.errors import BackendError, InputError
-from paramrob.layers import stages
+from paramrob.layers import Stage, stages
 from paramrob.problem import Problem, check_real
 from paramrob.properties import Quantity
 from paramrob.verdict import Bracket, Outcome, Verdict
@@ -31,15 +32,20 @@ SMALL = 1000
 
 
 def is_chain(problem: Problem) -> bool:
-    """Whether the search knows all layers of both networks, and their arithmetic."""
+    """Whether the search knows all layers of both networks, which are alike, in real numbers."""
     if problem.arithmetic is not None:
         return False
+    networks = (problem.reference, problem.uncertain.network)
     try:
-        for network in (problem.reference, problem.uncertain.network):
-            stages(network, problem.output)
+        ours, theirs = (stages(network, problem.output) for network in networks)
     except BackendError:
         return False
-    return True
+    return ours[0] == theirs[0] and [*map(_form, ours[1])] == [*map(_form, theirs[1])]
+
+
+def _form(stage: Stage) -> tuple[object, ...]:
+    """Return what two networks of one architecture have in common at a stage."""
+    return (stage.kind, None if stage.node is None else stage.node.shape)
 
 
 def suits_pass(problem: Problem, settings: Settings) -> bool:
@@ -69,13 +75,16 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
 
 
 def search(problem: Problem, first: Outcome, settings: Settings) -> Outcome:
-    """Ask the search, where it knows the problem, about what the pass left open.
+    """Ask exact execution or the search, where they know the problem, about what is left open.
 
     Args:
         problem: at a point.
         first: what the pass says; its time has been spent of the settings' ``timeout``.
         settings: as the pass had them.
     """
+    open_ = first.verdict is Verdict.UNKNOWN and settings.method is None
+    if open_ and single_run.is_single(problem):
+        first = single_run.executed(problem, first)
     left = settings.timeout - first.engine_seconds
     chain = _can_search(problem, settings) and is_chain(problem)
     if first.verdict is not Verdict.UNKNOWN or not chain or left <= 0:

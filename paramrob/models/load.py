@@ -90,9 +90,9 @@ def folded(model: Model) -> Model:
     result = _folded(model)
     if result is model:
         return model
-    stale = set(_about_parameters(model))
+    stale = set(about_parameters(model))
     kept = (text for text in model.assumptions if text not in stale)
-    return replace(result, assumptions=(*kept, *_about_parameters(result)))
+    return replace(result, assumptions=(*kept, *about_parameters(result)))
 
 
 def _folded(model: Model) -> Model:
@@ -221,7 +221,7 @@ def _with_meaning(
     output = replace(output, labels=said.checked_labels(network) or output.labels)
     check_output(network, output)
     if silent:
-        assumptions += _about_parameters(found)
+        assumptions += about_parameters(found)
     return replace(
         found,
         inputs=replace(found.inputs, **given),
@@ -230,7 +230,7 @@ def _with_meaning(
     )
 
 
-def _about_parameters(model: Model) -> list[str]:
+def about_parameters(model: Model) -> list[str]:
     """Return sentences about parameters that are not what they seem."""
     network = model.network
     sentences = []

@@ -61,7 +61,7 @@ class Model:
 
 def assumed_output(network: Network) -> tuple[OutputInfo, str]:
     """Return what the outputs mean when nobody says, and the sentence that says so."""
-    last = network.final_node.op
+    last = network.last_layer.op
     if network.output_size == 1:
         if isinstance(last, Activation) and last.kind == "sigmoid":
             return OutputInfo("probability"), "the output is a probability (its last layer is one)"

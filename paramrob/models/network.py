@@ -171,6 +171,15 @@ class Network:
         return node
 
     @property
+    def last_layer(self) -> Node:
+        """The final node, or the one whose result it rounds to a grid."""
+        by_name = {n.name: n for n in self._nodes}
+        node = self.final_node
+        while isinstance(node.op, (Quantize, Reshape)) or node.op == Activation("identity"):
+            node = by_name[node.inputs[0]]
+        return node
+
+    @property
     def input_size(self) -> int:
         """How many numbers one input holds."""
         return math.prod(self.input_shape)

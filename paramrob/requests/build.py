@@ -30,7 +30,7 @@ from paramrob.requests.domains import (
 )
 from paramrob.requests.perturbations import from_table, uniform
 
-Command = Literal["check", "estimate", "heatmap"]
+Command = Literal["check", "estimate", "heatmap", "compare"]
 PerturbationLike = Perturbation | str | Path | Mapping[str, Any]
 
 
@@ -58,6 +58,7 @@ class Asked:
     limit: int | None = None
     arithmetic: str = "real"
     accumulate: str | None = None
+    runtime_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "epsilon", "sigma", "delta"):
@@ -98,6 +99,9 @@ class Asked:
                     "estimate delta computes the largest delta: leave --delta out (choose the "
                     "parameters that move with --perturbation or --leave-out)"
                 )
+        elif self.command == "compare" and self.delta is None and self.perturbation is None:
+            if self.leave_out:
+                raise InputError("--leave-out goes with --delta; nothing moves without it")
         elif self.delta is None and self.perturbation is None:
             raise InputError("how far can the parameters move? give --delta D or --perturbation")
         if self.leave_out and self.perturbation is not None:
@@ -136,7 +140,8 @@ class Request:
 
     ``classes`` are the true classes of the points, where the file has them. ``assumptions``
     are the sentences about what nobody said. ``points_digest`` is that of all points and
-    classes that were given, also of those beyond a limit.
+    classes that were given, also of those beyond a limit. ``reference`` is the other file of a
+    comparison; inputs and outputs of ``model`` are then called as it calls them.
     """
 
     asked: Asked
@@ -145,6 +150,7 @@ class Request:
     classes: tuple[int, ...] | None
     assumptions: tuple[str, ...]
     points_digest: str | None = None
+    reference: Model | None = None
 
     @property
     def perturbation(self) -> Perturbation:
@@ -172,26 +178,33 @@ class _Where:
     digest: str | None = None
 
 
-def build(asked: Asked, model: Model) -> Request:
+def build(asked: Asked, model: Model, reference: Model | None = None) -> Request:
     """Return the problems that answer a question about a model.
+
+    Args:
+        asked: the question.
+        model: whose parameters move.
+        reference: what it is compared with, where that is another file; see
+            :func:`paramrob.requests.compare.matched`, which makes the two fit.
 
     Raises:
         InputError: whatever does not fit, with what to do instead.
     """
-    where = _where(asked, model)
+    held = model if reference is None else reference
+    where = _where(asked, held)
     uncertain = UncertainNetwork(model.network, _perturbation(asked, model))
     property_ = asked.property() if asked.quantity in (None, "delta") else None
     if asked.quantity == "sigma":
         check_labels(model.network, model.output)
     arithmetic = arithmetic_from(asked.arithmetic, asked.accumulate)
     problems = tuple(
-        Problem(model.network, uncertain, domain, model.output, property_, arithmetic)
+        Problem(held.network, uncertain, domain, held.output, property_, arithmetic)
         for domain in where.domains
     )
     assumptions = (*model.assumptions, *([where.assumed] if where.assumed else []))
     if arithmetic is not None:
         assumptions = (*assumptions, *arithmetic.assumptions())
-    return Request(asked, model, problems, where.classes, assumptions, where.digest)
+    return Request(asked, model, problems, where.classes, assumptions, where.digest, reference)
 
 
 def _where(asked: Asked, model: Model) -> _Where:
@@ -223,6 +236,8 @@ def _perturbation(asked: Asked, model: Model) -> Perturbation:
     delta = asked.exact_delta()
     if delta is not None:
         return uniform(network, delta, asked.leave_out)
+    if given is None and asked.command == "compare":
+        return Perturbation({}, kind="none")
     if given is None:
         return uniform(network, Fraction(0), asked.leave_out)
     box = given if isinstance(given, Perturbation) else from_table(given, network)
