@@ -152,8 +152,9 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
 
 def agreement(outcome: PointsOutcome) -> dict[str, float]:
     """Return between which shares of the points two files agree: proved, and not refuted."""
-    refuted = outcome.shares[Verdict.NOT_ROBUST.value]
-    return {"certified": outcome.shares[Verdict.ROBUST.value], "at_most": 1.0 - refuted}
+    standing = sum(part.verdict is not Verdict.NOT_ROBUST for part in outcome.points)
+    certified = outcome.shares[Verdict.ROBUST.value]
+    return {"certified": certified, "at_most": standing / len(outcome.points)}
 
 
 def json_text(report: dict[str, Any]) -> str:

@@ -72,13 +72,13 @@ def run_of(request: Request, problem: Problem, witness: Witness) -> RuntimeRun |
     Raises:
         NoRunError: onnxruntime cannot execute a file, or refuses its input.
     """
-    reference, moves = request.reference, bool(request.perturbation.parameters)
-    if reference is None:
+    reference = request.reference
+    if reference is None or request.perturbation.parameters:
         return None
     x = witness.input.ravel()
     # Around a point the reference is taken at the point itself.
     centre = problem.domain.centre() if isinstance(problem.domain, Ball) else x
-    sides = [_outputs(reference, centre), None if moves else _outputs(request.model, x)]
+    sides = [_outputs(reference, centre), _outputs(request.model, x)]
     if all(side is None for side in sides):
         return None
     import onnxruntime
@@ -206,4 +206,8 @@ def runtime_words(run: RuntimeRun, names: Sequence[object]) -> str:
     sides = zip(("reference", "model"), run.deviation, strict=True)
     away = [f"{rounded_up(d, 2)} ({side})" for side, d in sides if d is not None]
     said += f"; its outputs lie within {' and '.join(away)} of the exact ones"
-    return said + ("; the input was rounded for it" if run.input_rounded else "")
+    said += "; the input was rounded for it" if run.input_rounded else ""
+    left = [
+        side for side, d in zip(("reference", "model"), run.deviation, strict=True) if d is None
+    ]
+    return said + (f"; the {left[0]} is no ONNX file and was executed exactly" if left else "")

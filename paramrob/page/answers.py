@@ -14,7 +14,7 @@ from paramrob.report import is_closed, label_name, reported_witness
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Outcome, Verdict
-from paramrob.wording import inputs_text, measured
+from paramrob.wording import held_against, inputs_text, is_rigid, measured, vectors
 
 _BIG, _DIGITS = 4, 6
 """Digits of the headline and of sentences; the brackets themselves show all that there are."""
@@ -59,9 +59,12 @@ def verdict_answer(outcome: Outcome) -> tuple[Tone, str]:
 def holds_words(request: Request) -> str:
     """Return what holds if the property does, for every input and parameter vector."""
     asked, output = request.asked.property(), request.model.output
+    if asked.epsilon is not None and request.reference is not None:
+        said = f"the {measured(output)} is within {decimal_text(asked.epsilon)}"
+        return f"{said} of what {held_against(request)} gives"
     if asked.epsilon is not None:
         return f"the {measured(output)} moves by at most {decimal_text(asked.epsilon)}"
-    same = "the label is the one that the trained network gives"
+    same = f"the label is the one that {held_against(request)} gives"
     return same if asked.sigma is None else f"{same}, {_where_clear(request, asked)}"
 
 
@@ -70,21 +73,22 @@ def _where_clear(request: Request, asked: Property) -> str:
     sigma = decimal_text(asked.sigma or Fraction(0))
     if request.two_sided:
         level = decimal_text(request.model.output.level or Fraction(0))
-        return f"wherever the trained network is at least {sigma} from the level {level}"
+        return f"wherever {held_against(request)} is at least {sigma} from the level {level}"
     return f"wherever the best logit leads the second by at least {sigma}"
 
 
-def _scope(request: Request, vectors: str = "every parameter vector in the box") -> str:
+def _scope(request: Request, moved: str | None = None) -> str:
     """Return the quantifiers with which a statement starts."""
+    moved = moved or vectors(request)
     count, domain = len(request.problems), request.problems[0].domain
     if isinstance(domain, Ball):
         these = "this one" if count == 1 else f"each of the {count} points"
-        return f"for every input within {decimal_text(domain.radius)} of {these} and {vectors}, "
+        return f"for every input within {decimal_text(domain.radius)} of {these} and {moved}, "
     if count > 1:
-        return f"at each of the {count} points, for {vectors}, "
+        return f"at each of the {count} points, for {moved}, "
     if isinstance(request.problems[0].domain, Box):
-        return f"for every input of the box and {vectors}, "
-    return f"at this input, for {vectors}, "
+        return f"for every input of the box and {moved}, "
+    return f"at this input, for {moved}, "
 
 
 def _anywhere(request: Request) -> str:
@@ -108,6 +112,8 @@ def _refuted(request: Request, outcome: Outcome) -> str:
     if isinstance(outcome, PointsOutcome) and len(outcome.points) > 1:
         count = sum(part.verdict is Verdict.NOT_ROBUST for part in outcome.points)
         at = f"at {count} of {len(outcome.points)} points (the first is below)"
+    if is_rigid(request):
+        return _sentence(f"{at}, {_parted(request, outcome)}.")
     if asked.epsilon is not None:
         done = f"move the {measured(output)} by more than {decimal_text(asked.epsilon)}"
         return _sentence(f"{at}, parameters within their box {done}.")
@@ -118,8 +124,25 @@ def _refuted(request: Request, outcome: Outcome) -> str:
     clear = ""
     if asked.sigma is not None:
         sigma = decimal_text(asked.sigma)
-        clear = f", although the trained network is at least {sigma} from its decision boundary"
+        clear = f", although {held_against(request)} is at least {sigma} from its decision boundary"
     return _sentence(f"{at}, parameters within their box change the label{change}{clear}.")
+
+
+def _parted(request: Request, outcome: Outcome) -> str:
+    """Return how two files differ, of which neither moves."""
+    asked, output = request.asked.property(), request.model.output
+    if asked.epsilon is not None:
+        said = f"the {measured(output)}s of model and reference differ by more than"
+        return f"{said} {decimal_text(asked.epsilon)}"
+    before, after = outcome.witness.labels if outcome.witness else (None, None)
+    names = (label_name(output, before), label_name(output, after))
+    clear = ""
+    if asked.sigma is not None:
+        sigma = decimal_text(asked.sigma)
+        clear = f", although the reference is at least {sigma} from its decision boundary"
+    if len(request.problems) > 1 or None in names:
+        return f"the model gives another label than the reference{clear}"
+    return f"the model gives {names[1]} where the reference gives {names[0]}{clear}"
 
 
 def _input_named(request: Request, outcome: Outcome) -> str:
@@ -192,8 +215,8 @@ def _delta(request: Request, outcome: Outcome) -> tuple[str, str]:
     bracket = outcome.brackets["delta"]
     lower, upper = _ends(bracket.lower, bracket.upper)
     if bracket.lower > 0:
-        vectors = f"every parameter vector within {lower} of the trained one"
-        said = f"{_scope(request, vectors)}{holds_words(request)}"
+        moved = f"every parameter vector within {lower} of the trained one"
+        said = f"{_scope(request, moved)}{holds_words(request)}"
     else:
         said = "no positive delta was proved"
     if reported_witness(outcome) is not None:

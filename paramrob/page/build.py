@@ -22,19 +22,22 @@ from paramrob.page.content import (
     PointView,
 )
 from paramrob.page.counterexample import input_names, witness_view
-from paramrob.problem import Problem
 from paramrob.report import as_json, boundary_sentence, json_text
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Bracket, Outcome, Verdict
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
+    held_against,
     inputs_text,
     output_words,
     percent,
     perturbation_words,
     question,
+    relaxed_words,
+    vectors,
 )
 
 SHOWN_POINTS = 50
@@ -47,7 +50,10 @@ REAL = (
     "rounding during inference is not part of it."
 )
 """What a page says its statement is about, where it is real numbers."""
-_RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
+_REAL_FILES = (
+    "The statement is about the networks of real numbers that the two files define, roundings to "
+    "grids included; other rounding during inference is not part of it."
+)
 
 
 def page_of(
@@ -110,7 +116,13 @@ def _asked(request: Request) -> Facts:
         inputs += f" from {source}" if isinstance(source, str) else ""
     else:
         inputs = domain_words(model, request.problems[0].domain)
+    first: Facts = ()
+    if request.reference is not None:
+        other = request.reference
+        said = f"{other.path or 'given as an object'} ({other.network.architecture})"
+        first = (("Reference", said),)
     return (
+        *first,
         ("Model", name),
         ("Parameters", perturbation_words(request)),
         ("Inputs", inputs),
@@ -131,19 +143,20 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append("Every proof accounts for the floating-point rounding of the engine itself.")
     if outcome.verdict is Verdict.NOT_ROBUST:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
-    said.append(_semantics(request.problems[0]))
+    said.append(_semantics(request))
     if not outcome.exact_encoding and request.problems[0].arithmetic is None:
-        said.append(_RELAXED)
+        said.append(f"{_capital(relaxed_words(request))}.")
     return tuple(said)
 
 
-def _semantics(problem: Problem) -> str:
+def _semantics(request: Request) -> str:
+    problem = request.problems[0]
     if problem.arithmetic is None:
-        return REAL
+        return REAL if request.reference is None else _REAL_FILES
     return (
         f"The statement is about the network executed in {problem.semantics}, with sums in "
-        f"{problem.arithmetic.accumulator.name}; the trained network that it is compared with is "
-        "in real-number arithmetic."
+        f"{problem.arithmetic.accumulator.name}; {held_against(request)} that it is compared with "
+        "is in real-number arithmetic."
     )
 
 
@@ -152,7 +165,7 @@ def _any(request: Request) -> str:
     inputs = "for every input of the box" if is_box else "at every point asked about"
     if isinstance(request.problems[0].domain, Ball):
         inputs = "for every input within the radius of a point asked about"
-    return f"{inputs} and every parameter vector in the box"
+    return f"{inputs} and {vectors(request)}"
 
 
 def _brackets(
@@ -250,7 +263,7 @@ def _points(request: Request, outcome: Outcome) -> PointsView | None:
         summary = f"{len(parts)} points: {said}."
         odd = [p for p in parts if p[1].verdict is not Verdict.ROBUST]
     shown = tuple(_point(request, i, part) for i, part in odd[:SHOWN_POINTS])
-    return PointsView(summary, _accuracy(outcome), shown, len(odd) - len(shown))
+    return PointsView(summary, _accuracy(request, outcome), shown, len(odd) - len(shown))
 
 
 def _point(request: Request, index: int, part: Outcome) -> PointView:
@@ -258,14 +271,15 @@ def _point(request: Request, index: int, part: Outcome) -> PointView:
     return PointView(index, at, *verdict_answer(part))
 
 
-def _accuracy(outcome: PointsOutcome) -> str | None:
+def _accuracy(request: Request, outcome: PointsOutcome) -> str | None:
     accuracy = outcome.accuracy
     if accuracy is None:
         return None
-    text = f"Accuracy: {percent(accuracy.reference)} as trained"
+    whose = "as trained" if request.reference is None else "of the reference"
+    text = f"Accuracy: {percent(accuracy.reference)} {whose}"
     if accuracy.certified is not None and accuracy.at_most is not None:
         ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-        text += f"; between {ends} under the worst parameters for each point"
+        text += f"; between {ends} {accuracy_under(request)}"
     return f"{text}."
 
 

@@ -111,7 +111,8 @@ class WitnessView:
 
     ``labels`` are names, ``None`` where there are none. ``level`` is where the label of a
     single output changes. ``moved`` holds the parameters that moved most; ``counts`` how many
-    moved, how many of them to the edge of their interval, and how many there are.
+    moved, how many of them to the edge of their interval, and how many there are. ``sides`` are
+    what the two outputs are called, ``runtime`` is what a runtime shows, in one sentence.
     """
 
     point: int | None
@@ -125,6 +126,8 @@ class WitnessView:
     counts: tuple[int, int, int]
     replayed: bool
     about: str
+    sides: tuple[str, str] = ("trained", "perturbed")
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem
 from paramrob.report import label_name, reported_witness, witness_problem
 from paramrob.requests.build import Request
+from paramrob.runtime import runtime_words
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Outcome, Witness
+from paramrob.wording import sides
 
 SHOWN_INPUTS = 30
 SHOWN_OUTPUTS = 12
@@ -54,7 +56,16 @@ def witness_view(request: Request, outcome: Outcome, report: dict[str, Any]) -> 
         counts=counts,
         replayed=bool(said["replayed"]),
         about=_about(request, outcome, witness),
+        sides=sides(request),
+        runtime=_runtime(request, outcome),
     )
+
+
+def _runtime(request: Request, outcome: Outcome) -> str | None:
+    if outcome.runtime is None:
+        return None
+    names = [label_name(request.model.output, label) for label in outcome.runtime.labels]
+    return f"In a runtime: {runtime_words(outcome.runtime, names)}."
 
 
 def moved_parameters(

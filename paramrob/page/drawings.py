@@ -59,7 +59,8 @@ def output_axis(view: WitnessView) -> Html | None:
         return None
     ends = _axis_ends(before, after, view.level, out.name == "output")
     a, b = (_place(v, *ends) for v in (before, after))
-    said = f"{out.name}: {before:.6g} as trained, {after:.6g} perturbed"
+    first, second = view.sides
+    said = f"{out.name}: {before:.6g} {_as(first)}, {after:.6g} {second}"
     parts = [element("title", said), _line(_LEFT, 38, 38, "rail", 4, _RIGHT)]
     level = None if view.level is None else _place(view.level, *ends)
     if view.level is not None and level is not None:
@@ -72,10 +73,14 @@ def output_axis(view: WitnessView) -> Html | None:
         _line(a, 38, 38, "arrow", 4, b),
         element("circle", cx=f"{a:.2f}%", cy=38, r=7, class_="before"),
         element("circle", cx=f"{b:.2f}%", cy=38, r=7, class_="after"),
-        _text(a, 19, _called("trained", view.labels[0], before, view.level)),
-        _text(b, 66, _called("perturbed", view.labels[1], after, view.level)),
+        _text(a, 19, _called(first, view.labels[0], before, view.level)),
+        _text(b, 66, _called(second, view.labels[1], after, view.level)),
     ]
     return _drawing(parts, 96)
+
+
+def _as(side: str) -> str:
+    return f"as {side}" if side == "trained" else side
 
 
 def _called(side: str, label: str | None, value: float, level: float | None) -> str:

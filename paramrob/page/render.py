@@ -138,6 +138,8 @@ def _witness(view: WitnessView) -> Html:
     at = "" if view.point is None else f"Point {view.point} (the first is 0). "
     checked = "Re-executed in exact arithmetic. " if view.replayed else ""
     parts: list[object] = [element("p", f"{at}{checked}{view.about}")]
+    if view.runtime is not None:
+        parts.append(element("p", view.runtime))
     axis = output_axis(view)
     if axis is not None:
         parts.append(element("figure", axis))
@@ -168,12 +170,18 @@ def _outputs(view: WitnessView) -> Html:
 def _output(view: WitnessView) -> Html:
     """Return the single output before and after, one a row: two long numbers fit no phone."""
     out = view.outputs[0]
-    sides = (("as trained", out.trained), ("perturbed", out.perturbed))
+    sides = zip(_headings(view), (out.trained, out.perturbed), strict=True)
     rows = [
         [side, _number(value), "" if label is None else element("span", label, class_="label")]
         for (side, value), label in zip(sides, view.labels, strict=True)
     ]
     return _table("What the network says", ("", out.name, "label"), rows, {1})
+
+
+def _headings(view: WitnessView) -> tuple[str, str]:
+    """Return what the columns of the two outputs are called."""
+    first, second = view.sides
+    return (f"as {first}" if first == "trained" else first), second
 
 
 def _classes(view: WitnessView) -> Html:
@@ -191,7 +199,7 @@ def _classes(view: WitnessView) -> Html:
         rows.append(["label", first, second, changed])
     more = view.output_count - len(view.outputs)
     left_out = f", {more} more are in the JSON" if more else ""
-    headings = ("", "as trained", "perturbed", "change")
+    headings = ("", *_headings(view), "change")
     return _table(f"What the network says{left_out}", headings, rows, {1, 2, 3})
 
 
