@@ -151,6 +151,43 @@ def _operator(layer: nn.Module) -> tuple[str, dict[str, Any]]:
     return names[type(layer)], {}
 
 
+def save_branched(path: Path, seed: int, pool: str, opset: int = 13) -> Path:
+    """Write a random network with a sum, a join, a pool, groups and a moved axis."""
+    rng = np.random.default_rng(seed)
+    constants = []
+
+    def stored(name: str, *shape: int) -> str:
+        value = rng.normal(size=shape) / np.sqrt(max(int(np.prod(shape[1:])), 4))
+        constants.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    def node(op_type: str, inputs: list[str], output: str, **more: Any) -> onnx.NodeProto:
+        return helper.make_node(op_type, inputs, [output], name=f"{op_type}-{output}", **more)
+
+    first = ["x", stored("w0", 4, 2, 3, 3), stored("b0", 4)]
+    second = ["a0", stored("w1", 4, 2, 3, 3), stored("b1", 4)]
+    nodes = [
+        node("Conv", first, "c0", pads=[1] * 4),
+        node("LeakyRelu", ["c0"], "a0", alpha=0.125),
+        node("Conv", second, "c1", pads=[1] * 4, group=2),
+        node("Add", ["c1", "a0"], "s"),
+        node("Relu", ["s"], "a1"),
+        node("Concat", ["a1", "a0"], "k", axis=1),
+        node(pool, ["k"], "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Transpose", ["p"], "t", perm=[0, 2, 3, 1]),
+        node("Flatten", ["t"], "f"),
+        node("MatMul", ["f", stored("w2", 72, 5)], "m"),
+        node("Add", ["m", stored("b2", 5)], "m2"),
+        node("Gemm", ["m2", stored("w3", 5, 3), stored("b3", 3)], "y"),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 6, 6])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
+    graph = helper.make_graph(nodes, "branched", [given], [made], constants)
+    opsets = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, x: Floats) -> None:
         self._batches = iter([{"x": x[i : i + 32]} for i in range(0, len(x), 32)])
@@ -264,3 +301,79 @@ def _executed(
                 result = flat.reshape(result.shape)
         held[node.name] = result
     return held[network.nodes[-1].name][0], ties
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """How a runtime rounds, node by node, each given the runtime's own numbers before it.
+
+    ``count`` numbers were rounded, ``odd`` of them to another neighbour than the exact one; the
+    farthest of these lies ``distance`` steps from a tie. ``farthest`` is the largest difference
+    of any rounded number, in steps.
+    """
+
+    count: int
+    odd: int
+    distance: float
+    farthest: float
+
+
+def node_by_node(file: Path, network: Network, x: Floats) -> Rounded:
+    """Compare every rounding of a file with onnxruntime's, given what onnxruntime rounds.
+
+    A rounding that differs is then told apart from one that only follows from an earlier one.
+    """
+    seen = _integers(file, x)
+    values = {name: p.value for name, p in network.parameters.items()}
+    held = {network.nodes[0].name: x.astype(np.float64).reshape(-1, *network.input_shape)}
+    count = odd = 0
+    distance = farthest = 0.0
+    for node in network.nodes[1:]:
+        given = [held[name] for name in node.inputs]
+        result = apply_node(node.op, given, node.shape, values)
+        if isinstance(node.op, Quantize):
+            op = node.op
+            theirs = seen[node.name.removesuffix(".quantize")].reshape(result.shape)
+            ours = np.rint(result / op.scale) + op.zero_point
+            away = np.abs(ours - theirs)
+            steps = given[0] / op.scale
+            ties = np.abs(steps - np.floor(steps) - 0.5)[away > 0]
+            count, odd = count + away.size, odd + ties.size
+            distance = max(distance, float(ties.max(initial=0.0)))
+            farthest = max(farthest, float(away.max()))
+            result = (theirs - op.zero_point) * op.scale
+        held[node.name] = result
+    return Rounded(count, odd, distance, farthest)
+
+
+def _integers(file: Path, x: Floats) -> dict[str, Array]:
+    """Return the integers that each node of a file rounds to, by the node's name."""
+    model = onnx.load(file)
+    kinds = {t.name: t.data_type for t in model.graph.initializer}
+    names = {}
+    for i, each in enumerate(model.graph.node):
+        zero = _zero_point(each)
+        if zero is not None and zero in kinds:
+            names[each.output[0]] = each.name or f"{each.op_type}_{i}"
+            info = helper.make_tensor_value_info(each.output[0], kinds[zero], None)
+            model.graph.output.append(info)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = session.run(list(names), {"x": x})
+    return {
+        name: np.asarray(v, dtype=np.float64) for name, v in zip(names.values(), found, strict=True)
+    }
+
+
+def _zero_point(each: onnx.NodeProto) -> str | None:
+    """Return the name of the zero point that a node rounds with, if it rounds."""
+    places = {"QuantizeLinear": 2, "QLinearConv": 7, "QLinearMatMul": 7, "QGemm": 8}
+    places |= dict.fromkeys(("QLinearAdd", "QLinearMul"), 7)
+    places |= {"QLinearConcat": 1}
+    place = places.get(each.op_type, 4 if each.op_type.startswith("QLinear") else None)
+    return each.input[place] if place is not None and len(each.input) > place else None

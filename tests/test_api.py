@@ -6,13 +6,14 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import paramrob
-from paramrob import InputError, Outcome, PointsOutcome, Verdict, api, engine
+from paramrob import InputError, Outcome, PointsOutcome, Verdict, api, comparison, engine
 from paramrob.engine import Encoding, Settings
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
@@ -182,8 +183,11 @@ def test_a_bad_quantity_is_refused() -> None:
         paramrob.estimate(bare_model(), "gamma", delta=1)  # type: ignore[arg-type]
 
 
-def test_the_examples_in_the_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", [api, comparison])
+def test_the_examples_in_the_docstrings(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(api)
-    assert result.attempted > 5
+    result = doctest.testmod(module)
+    assert result.attempted >= 5
     assert result.failed == 0

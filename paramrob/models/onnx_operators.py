@@ -114,8 +114,15 @@ class Translator:
             self._add(node, name)
         except RefusedError as reason:
             raise UnsupportedOperatorError(f"node {name!r} ({node.op_type}): {reason}") from None
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # The checker passes some attributes that fit no tensor, e.g. a bad permutation.
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            onnx.defs.SchemaError,
+        ) as error:
+            # The checker passes some attributes that fit no tensor, e.g. a bad permutation, and
+            # operators of other domains that stand for one that the opset does not have.
             raise ModelError(
                 f"node {name!r} ({node.op_type}) cannot be read ({error}); export the model again"
             ) from error

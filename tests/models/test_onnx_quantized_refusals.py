@@ -204,3 +204,11 @@ def test_what_the_checker_refuses_is_refused() -> None:
     del model.graph.node[1].input[1]
     with pytest.raises(ModelError, match="not a valid ONNX model"):
         read_onnx(model)
+
+
+def test_an_opset_that_lacks_what_an_operator_stands_for() -> None:
+    nodes = [
+        own("QuantizeLinear", ["x", "s", "z"], ["q"], name="onto"),
+        own("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    refused(nodes, CONSTANTS, "'onto' .QuantizeLinear. cannot be read", opset=9)

@@ -17,14 +17,17 @@ from paramrob.replay import evaluate_exact
 from tests.quantized_models import (
     VARIANTS,
     Data,
+    Variant,
     convolutional,
     dense,
     digits,
     explained,
     in_onnxruntime,
     last_step,
+    node_by_node,
     quantized,
     random_inputs,
+    save_branched,
     save_onnx,
     trained,
 )
@@ -85,3 +88,30 @@ def test_weights_are_those_of_the_float_file_within_half_a_step(tmp_path: Path) 
         steps = np.abs(stored.value).max(axis=1, keepdims=True) / 127
         # the reader's scale is float32, as is the quotient that the quantizer rounded
         assert (np.abs(stored.value - before[name].value) <= steps * (0.5 + 1e-4)).all()
+
+
+BRANCHED = (
+    *(VARIANTS[i] for i in SAFE),
+    Variant(activations="QInt16"),
+    Variant(weights="QInt4", per_channel=True),
+)
+
+
+@pytest.mark.parametrize("variant", BRANCHED, ids=lambda v: v.name)
+@pytest.mark.parametrize("pool", ["AveragePool", "MaxPool"])
+def test_every_rounding_is_onnxruntimes_but_for_ties(
+    pool: str, variant: Variant, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(256, 2, 6, 6)).astype(np.float32)
+    opset = 21 if "int4" in variant.name else 13
+    path = save_branched(tmp_path / "float.onnx", 2, pool, opset)
+    data = Data(x, np.zeros(len(x), dtype=np.int64))
+    file = quantized(path, data, variant, tmp_path / "quantized.onnx")
+    found = node_by_node(file, read_onnx(file), x[:100])
+    assert found.count > 30_000
+    assert found.farthest <= 1
+    # float32 has about 24 bits for a quotient of up to 8 bits, or of 16
+    assert found.distance < (0.01 if "int16" in variant.name else 1e-4)
+    # an average of four numbers of one grid is a tie for every other input
+    assert found.odd < found.count / (100 if pool == "AveragePool" else 2000)
