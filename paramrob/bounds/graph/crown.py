@@ -118,6 +118,13 @@ class GraphPass:
             best = torch.maximum(best, torch.cat(parts, 1))
         return best
 
+    def slopes(self, analysis: Analysis, rows: Tensor) -> Tensor:
+        """Return the coefficients of rows on the inputs, ``(batch, rows, in)``, for heuristics."""
+        last = len(self.program.steps) - 1
+        start = self._start(last, rows)
+        pull(analysis.intervals, analysis.lines, start, keep=True)
+        return start.seen.get(0, rows.new_zeros(*rows.shape[:2], self.program.steps[0].size))
+
     def _concretised(self, analysis: Analysis, rows: Tensor) -> Tensor:
         """Merge the rows with a last affine layer, then take the interval of what it reads."""
         last = len(self.program.steps) - 1
