@@ -271,10 +271,13 @@ def _solver_versions(solver: str) -> dict[str, str]:
 
 
 def _spelled(value: Any, depth: int) -> str:
-    """Return JSON with one entry of an object a line."""
-    if not isinstance(value, Mapping) or not value:
-        return json.dumps(value, allow_nan=False)
-    inner = "  " * (depth + 1)
-    lines = [f"{inner}{json.dumps(k)}: {_spelled(v, depth + 1)}" for k, v in value.items()]
-    joined = ",\n".join(lines)
-    return f"{{\n{joined}\n{'  ' * depth}}}"
+    """Return JSON with one entry of an object, and one sentence of a list, a line."""
+    inner, outer = "  " * (depth + 1), "  " * depth
+    if isinstance(value, Mapping) and value:
+        lines = [f"{inner}{json.dumps(k)}: {_spelled(v, depth + 1)}" for k, v in value.items()]
+        joined = ",\n".join(lines)
+        return f"{{\n{joined}\n{outer}}}"
+    if isinstance(value, list) and any(isinstance(item, str) and " " in item for item in value):
+        joined = ",\n".join(f"{inner}{json.dumps(item)}" for item in value)
+        return f"[\n{joined}\n{outer}]"
+    return json.dumps(value, allow_nan=False)

@@ -213,3 +213,11 @@ def test_a_certificate_is_short_and_whole(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) < 80
     assert json.loads(path.read_text())["verdict"] == "robust"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, [], {"a": {}}, {"a": ["b c", "d"], "e": [1.5, None]}, {"a": ["1", "2"]}, ["ü \n", "\x00"]],
+)
+def test_the_text_is_the_object(value: Any) -> None:
+    assert json.loads(certificate_text(value)) == value
