@@ -14,7 +14,7 @@ from fractions import Fraction
 from importlib import metadata
 from typing import Any
 
-from paramrob.digests import network_digest, points_digest
+from paramrob.digests import ends_digest, network_digest, points_digest
 from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import InputError, SoundnessError
 from paramrob.exact import decimal_text
@@ -94,7 +94,7 @@ def certificate(request: Request, outcome: Outcome, command: str | None = None) 
         "verdict": report["verdict"],
         "model": model | {"folded_batch_norm": request.model.folded},
         "reference": reference,
-        "perturbation": {**report["perturbation"], "words": perturbation_words(request)},
+        "perturbation": _perturbation(request, report["perturbation"]),
         "domain": _domain(request),
         "output": _output(request),
         "property": _property(request, report["property"]),
@@ -201,6 +201,13 @@ def _arithmetic(problem: Problem) -> str:
         f"for the network executed in {problem.semantics} with sums in {sums}, under the "
         "assumptions listed here, the trained network being taken in real-number arithmetic"
     )
+
+
+def _perturbation(request: Request, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which parameters are possible; of ends given one by one their digest."""
+    ends = ends_digest(request.problems[0].uncertain.network, request.perturbation)
+    found = {**said, "words": perturbation_words(request)}
+    return found if ends is None else found | {"ends_sha256": ends}
 
 
 def _domain(request: Request) -> dict[str, Any]:

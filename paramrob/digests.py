@@ -9,6 +9,7 @@ import numpy as np
 
 from paramrob.domain import Ball, Point
 from paramrob.models.network import Network
+from paramrob.perturbation import Perturbation
 
 
 def network_digest(network: Network) -> str:
@@ -21,6 +22,22 @@ def network_digest(network: Network) -> str:
     for name, parameter in sorted(network.parameters.items()):
         found.update(repr((name, parameter.value.shape)).encode())
         found.update(parameter.value.tobytes())
+    return found.hexdigest()
+
+
+def ends_digest(network: Network, perturbation: Perturbation) -> str | None:
+    """Return the SHA-256 of a box whose ends were given value by value; ``None`` for another.
+
+    By parameter name, in alphabetic order: name and shape, then the lower and the upper ends as
+    little-endian float64 numbers.
+    """
+    if not perturbation.is_given:
+        return None
+    found = hashlib.sha256(repr(perturbation.only_ends).encode())
+    for name, parameter in sorted(network.parameters.items()):
+        found.update(repr((name, parameter.value.shape)).encode())
+        for end in perturbation.interval(parameter).inner():
+            found.update(np.ascontiguousarray(end, dtype="<f8").tobytes())
     return found.hexdigest()
 
 

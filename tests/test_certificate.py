@@ -102,6 +102,21 @@ def test_the_statement_about_sizes_of_their_own() -> None:
     assert "keep their values" not in said
 
 
+def test_a_box_given_value_by_value_is_told_by_its_words_and_its_ends() -> None:
+    def found(top: float) -> dict[str, Any]:
+        ends = {"0.bias": (np.array([-4.0]), np.array([top]))}
+        box = Perturbation.explicit(ends, "int8", {"scheme": "int8"}, words="biases on a grid")
+        return certificate(asked(delta=None, perturbation=box), ROBUST)
+
+    first = found(-3.0)
+    assert "allowed (biases on a grid; parameters left out," in first["statement"]
+    assert first["perturbation"]["scheme"] == "int8"
+    assert first["perturbation"] == found(-3.0)["perturbation"]
+    others = found(np.nextafter(-3.0, 0.0))["perturbation"]
+    assert others["ends_sha256"] != first["perturbation"]["ends_sha256"]
+    assert "ends_sha256" not in certificate(asked(), ROBUST)["perturbation"]
+
+
 def test_the_statement_names_another_reference() -> None:
     said = statement(asked(), {"path": "float.pt", "sha256": "cd" * 32})
     assert f"as the reference network in float.pt (SHA-256 {'cd' * 32});" in said
