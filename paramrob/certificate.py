@@ -150,7 +150,8 @@ def _named(what: str, said: Mapping[str, Any]) -> str:
     """Return which network is meant."""
     if not said["path"]:
         return f"the {what} that was given"
-    return f"the {what} in {said['path']} (SHA-256 {said['sha256']})"
+    digest = f" (SHA-256 {said['sha256']})" if said["sha256"] else ""
+    return f"the {what} in {said['path']}{digest}"
 
 
 def _inputs(request: Request) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from paramrob.verdict import Outcome
 
 BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
+_READ = ("sidecar", "perturbation", "domain", "domain_from", "at")
 _WRITTEN = ("json_file", "html_file", "csv_file", "witness_file", "junit_file", "certificate_file")
 
 
@@ -331,8 +332,11 @@ def _check_writable(path: str | None, option: str) -> None:
 
 
 def _check_apart(model: str, options: dict[str, Any]) -> None:
-    """Refuse two outputs, or an output and the model, that are one file."""
+    """Refuse two outputs, or an output and an input, that are one file."""
     taken = {os.path.realpath(model): "MODEL"}
+    for name in _READ:
+        if options.get(name) is not None:
+            taken[os.path.realpath(options[name])] = f"--{name.replace('_', '-')}"
     for name in _WRITTEN:
         path, option = options.get(name), f"--{name.removesuffix('_file')}"
         if path is None or (path == "-" and name == "json_file"):

@@ -195,6 +195,16 @@ def test_misuse_never_passes(options: tuple[object, ...], words: str) -> None:
     assert CATS.read_bytes() == before
 
 
+def test_no_input_is_ever_overwritten() -> None:
+    Path("points.csv").write_text("7,2.5\n8,2.5\n")
+    before = Path("points.csv").read_text()
+    for option in (*FILES[::2], "--json", "--csv"):
+        result = gate("--at", "points.csv", option, "./points.csv")
+        assert result.exit_code == 2
+        assert f"{option} and --at are both ./points.csv" in result.stderr
+    assert Path("points.csv").read_text() == before
+
+
 def test_a_pipe_is_refused_before_the_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def decide(problem: Problem, settings: Settings) -> Outcome:
         raise AssertionError("the engine was started")
