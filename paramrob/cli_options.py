@@ -19,7 +19,27 @@ FAIL_ON = ("refuted", "unknown")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
+
+_TIMEOUT = click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="Engine seconds of the whole command.",
+)
+
+
+def _tolerance(default: float) -> Callable[[Command], Command]:
+    return click.option(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        default=default,
+        show_default=True,
+        help="Width at which a bracket is closed.",
+    )
+
 
 _MODEL = (
     click.option("--sidecar", metavar="FILE", help="Read this instead of MODEL's own .toml."),
@@ -109,22 +129,8 @@ _ENGINE = (
         show_default=True,
         help="That the bounds at points may use, roughly; e.g. 512MiB.",
     ),
-    click.option(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        default=60.0,
-        show_default=True,
-        help="Engine seconds of the whole command.",
-    ),
-    click.option(
-        "--tolerance",
-        type=float,
-        metavar="T",
-        default=1e-6,
-        show_default=True,
-        help="Width at which a bracket is closed.",
-    ),
+    _TIMEOUT,
+    _tolerance(1e-6),
     click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
 )
 _ARITHMETIC = (
@@ -235,22 +241,8 @@ _HEATMAP = (
         show_default=True,
         help="Share of the area that may stay undecided.",
     ),
-    click.option(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        default=60.0,
-        show_default=True,
-        help="Engine seconds of the whole command.",
-    ),
-    click.option(
-        "--tolerance",
-        type=float,
-        metavar="T",
-        default=1e-3,
-        show_default=True,
-        help="Width at which a bracket is closed.",
-    ),
+    _TIMEOUT,
+    _tolerance(1e-3),
     click.option("--csv", "csv_file", metavar="FILE", help="Write the numbers as CSV."),
     click.option("--json", "json_file", metavar="FILE|-", help="Write the numbers as JSON."),
     click.option(
