@@ -192,7 +192,7 @@ def _onnxruntime(least: Float32, most: Float32, scheme: Scheme) -> _Parameters:
 
 def _litert(largest: Float32, scheme: Scheme) -> _Parameters:
     scale = np.maximum(largest, _LITERT_BOUND) / np.float32(scheme.integers()[1])
-    return scale, np.zeros(scale.shape)
+    return scale.astype(np.float32), np.zeros(scale.shape)
 
 
 def _torchao(least: Float32, most: Float32, scheme: Scheme) -> _Parameters:
@@ -207,11 +207,9 @@ def _torchao(least: Float32, most: Float32, scheme: Scheme) -> _Parameters:
 
 def _steps(blocks: Float32, scale: Float32, scheme: Scheme) -> Array:
     """Return the rounded quotients as float64."""
-    if scheme.convention == "onnxruntime":
-        quotient = blocks / scale
-    else:
-        quotient = blocks * (np.float32(1) / scale)
-    return np.rint(quotient).astype(np.float64)
+    direct = scheme.convention == "onnxruntime"
+    quotient = blocks / scale if direct else blocks * (np.float32(1) / scale)
+    return np.asarray(np.rint(quotient), dtype=np.float64)
 
 
 def _neighbours(value: Array, scale: Array, first: Array, last: Array) -> tuple[Array, Array]:

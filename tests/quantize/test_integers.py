@@ -214,7 +214,7 @@ def test_float64_weights_are_rounded_as_stored_and_their_neighbours_are_exact() 
 
 def test_biases_are_onnxruntimes_int32() -> None:
     bias = np.array([0.1, -3.0, 1e9])
-    integers, scale = quantize_bias(bias, np.float32(0.02), np.array([0.5, 0.25, 1e-9]))
+    integers, scale = quantize_bias(bias, 0.02, np.array([0.5, 0.25, 1e-9]))
     expected = np.float32(0.02) * np.array([0.5, 0.25, 1e-9], dtype=np.float32)
     assert scale.tolist() == expected.astype(np.float64).tolist()
     rounded = np.rint(bias.astype(np.float32).astype(np.float64) / expected.astype(np.float64))
