@@ -1,14 +1,15 @@
 """Which parameter vectors are possible: a box, each parameter in an interval of its own.
 
-The ends are exact rationals ``w - r .. w + r`` with ``r = absolute + relative * |w|``. Proofs use
-them rounded outward to float64, witnesses rounded inward, replay the rationals themselves.
+The ends are exact rationals ``w - r .. w + r`` with ``r = absolute + relative * |w|``, or float64
+numbers given one by one. Proofs use them rounded outward to float64, witnesses rounded inward,
+replay the exact ends themselves.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
@@ -60,6 +61,70 @@ class ParameterInterval:
         r = self.absolute + self.relative * abs(w)
         return w - r, w + r
 
+    def start(self) -> Array:
+        """Return values that are possible: the centre."""
+        return self.centre
+
+    def possible(self, values: Array) -> Array:
+        """Return possible values near float64 ``values`` that lie between :meth:`inner`."""
+        return values
+
+
+@dataclass(frozen=True)
+class GivenInterval(ParameterInterval):
+    """The interval of every value of one parameter between two given arrays, ends included.
+
+    ``centre`` is the middle, rounded; it need not be the stored value. ``only_ends``: no value
+    strictly between the ends is possible. ``stored`` is the value in the network.
+    """
+
+    lower: Array = field(kw_only=True)
+    upper: Array = field(kw_only=True)
+    stored: Array = field(kw_only=True)
+    only_ends: bool = False
+
+    @classmethod
+    def between(
+        cls, lower: Array, upper: Array, stored: Array, only_ends: bool = False
+    ) -> GivenInterval:
+        """Return the interval between finite arrays of one shape, ``lower <= upper``."""
+        middle = np.where(lower == upper, lower, lower + (upper - lower) / 2)
+        middle = np.minimum(np.maximum(middle, lower), upper)
+        return cls(middle, lower=lower, upper=upper, stored=stored, only_ends=only_ends)
+
+    def radius(self) -> Array:
+        """Return the distance of the farther end from the centre, rounded up."""
+        radius = np.maximum(self.upper - self.centre, self.centre - self.lower)
+        return np.where(self.lower == self.upper, 0.0, np.nextafter(radius, np.inf))
+
+    def inner(self) -> tuple[Array, Array]:
+        """Return the ends, which are float64 numbers."""
+        return self.lower, self.upper
+
+    def exact(self, index: int) -> tuple[Fraction, Fraction]:
+        """Return the ends of the value at flat ``index``."""
+        ends = (self.lower.flat[index], self.upper.flat[index])
+        low, high = (Fraction(float(end)) for end in ends)
+        return low, high
+
+    def start(self) -> Array:
+        """Return possible values near the stored ones."""
+        return self.possible(np.minimum(np.maximum(self.stored, self.lower), self.upper))
+
+    def possible(self, values: Array) -> Array:
+        """Return the nearer end where nothing between the ends is possible."""
+        if not self.only_ends:
+            return values
+        return np.where(self.upper - values < values - self.lower, self.upper, self.lower)
+
+    def first_outside(self, values: Array) -> int | None:
+        """Return the flat index of the first value that is not possible."""
+        inside = (values >= self.lower) & (values <= self.upper)
+        if self.only_ends:
+            inside = (values == self.lower) | (values == self.upper)
+        outside = np.flatnonzero(~np.asarray(inside).ravel())
+        return int(outside[0]) if outside.size else None
+
 
 class Perturbation:
     """A box of parameter vectors around those of a network.
@@ -83,8 +148,11 @@ class Perturbation:
     ) -> None:
         self._absolute = MappingProxyType(dict(absolute))
         self._relative = MappingProxyType(dict(relative or {}))
+        self._given: Mapping[str, tuple[Array, Array]] = MappingProxyType({})
         self.kind = kind
         self.description = dict(description or {})
+        self.only_ends = False
+        self.words: str | None = None
         for name, value in (*self._absolute.items(), *self._relative.items()):
             if value < 0:
                 raise InputError(f"the perturbation of {name!r} is negative; give 0 or more")
@@ -94,7 +162,12 @@ class Perturbation:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that have an interval, some perhaps of width zero, in a fixed order."""
-        return tuple(dict.fromkeys((*self._absolute, *self._relative)))
+        return tuple(dict.fromkeys((*self._absolute, *self._relative, *self._given)))
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the ends were given one by one, by :meth:`explicit`."""
+        return bool(self._given)
 
     @classmethod
     def uniform(
@@ -130,13 +203,74 @@ class Perturbation:
             said["leave_out"] = leave_out
         return cls(absolute, kind="uniform", description=said)
 
+    @classmethod
+    def explicit(
+        cls,
+        ends: Mapping[str, tuple[Array, Array]],
+        kind: str,
+        description: Mapping[str, object] | None = None,
+        only_ends: bool = False,
+        words: str | None = None,
+    ) -> Perturbation:
+        """Return a box whose ends are given value by value; it need not hold the trained values.
+
+        Args:
+            ends: lower and upper ends by parameter name, float64 arrays of the parameter's
+                shape. Equal ends fix a parameter at a value, such as a rounded one.
+            kind: for reports.
+            description: what was asked for, for reports.
+            only_ends: whether each value is one of its two ends, as a rounded parameter lies on
+                one of its neighbours. Proofs cover all that lies between; a counterexample
+                counts only where every parameter is an end.
+            words: the box in words, for reports.
+
+        Raises:
+            InputError: ends of different shapes, that cross or that are not finite.
+        """
+        made = cls({}, kind=kind, description=description)
+        given = {}
+        for name, (low, high) in ends.items():
+            lower, upper = (np.array(end, dtype=np.float64) for end in (low, high))
+            if lower.shape != upper.shape:
+                raise InputError(f"parameter {name!r}: ends of shapes {lower.shape}, {upper.shape}")
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_interval = (lower <= upper) & np.isfinite(upper - lower)
+            if not is_interval.all():
+                raise InputError(
+                    f"parameter {name!r}: the ends of an interval cross or are not finite"
+                )
+            for end in (lower, upper):
+                end.flags.writeable = False
+            given[name] = (lower, upper)
+        made._given = MappingProxyType(given)
+        made.only_ends, made.words = only_ends, words
+        return made
+
     def scaled(self, delta: Fraction) -> Perturbation:
-        """Return the uniform box of half-width ``delta`` on the parameters of this one."""
+        """Return the uniform box of half-width ``delta`` on the parameters of this one.
+
+        Raises:
+            InputError: the ends were given one by one.
+        """
+        if self.is_given:
+            raise InputError("a box given value by value has no delta; give --delta")
         said = dict(self.description) | {"delta": decimal_text(delta)}
         return Perturbation(dict.fromkeys(self.parameters, delta), kind="uniform", description=said)
 
     def interval(self, parameter: Parameter) -> ParameterInterval:
-        """Return the interval of one parameter (a point where it is not perturbed)."""
+        """Return the interval of one parameter (a point where it is not perturbed).
+
+        Raises:
+            InputError: ends were given of another shape than the parameter's.
+        """
+        if parameter.name in self._given:
+            lower, upper = self._given[parameter.name]
+            if lower.shape != parameter.value.shape:
+                raise InputError(
+                    f"parameter {parameter.name!r} has shape {parameter.value.shape}, its ends "
+                    f"{lower.shape}"
+                )
+            return GivenInterval.between(lower, upper, parameter.value, self.only_ends)
         return ParameterInterval(
             parameter.value,
             self._absolute.get(parameter.name, Fraction(0)),

@@ -21,6 +21,7 @@ from pathlib import Path
 from paramrob import __version__
 from paramrob.errors import InputError, SoundnessError
 from paramrob.models.network import Network
+from paramrob.perturbation import GivenInterval, ParameterInterval
 from paramrob.requests.build import Request
 from paramrob.verdict import Bracket, Outcome, Verdict
 
@@ -234,7 +235,7 @@ def _question(request: Request) -> dict[str, str]:
     return {
         "version": __version__,
         "model": _short(networks, output.kind, str(output.level)),
-        "perturbation": _short(*((str(i.absolute), str(i.relative)) for i in intervals)),
+        "perturbation": _short(*map(_interval, intervals), request.perturbation.only_ends),
         "radius": str(asked.radius()),
         "property": f"{asked.quantity} {claim.name} {claim.epsilon} {claim.sigma}",
         "points": (request.points_digest or "")[:32],
@@ -248,6 +249,12 @@ def _network(network: Network) -> str:
         found.update(repr((name, parameter.value.shape)).encode())
         found.update(parameter.value.tobytes())
     return found.hexdigest()
+
+
+def _interval(interval: ParameterInterval) -> str:
+    if isinstance(interval, GivenInterval):
+        return hashlib.sha256(interval.lower.tobytes() + interval.upper.tobytes()).hexdigest()
+    return f"{interval.absolute} {interval.relative}"
 
 
 def _short(*parts: object) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from paramrob.arithmetic import Arithmetic
 from paramrob.domain import Domain
 from paramrob.errors import BackendError, InputError
 from paramrob.models.model import OUTPUT_KINDS, OutputInfo
-from paramrob.models.network import Activation, Network, Softmax
-from paramrob.perturbation import Perturbation
+from paramrob.models.network import Activation, Array, Network, Softmax
+from paramrob.perturbation import ParameterInterval, Perturbation
 from paramrob.properties import Property
 
 
@@ -20,6 +23,17 @@ class UncertainNetwork:
 
     network: Network
     perturbation: Perturbation
+
+    def possible(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """Return parameters inside the box, moved to an end where only ends are possible."""
+        return {
+            name: self.interval(name).possible(np.asarray(value))
+            for name, value in parameters.items()
+        }
+
+    def interval(self, name: str) -> ParameterInterval:
+        """Return the interval of one of the network's parameters."""
+        return self.perturbation.interval(self.network.parameters[name])
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,12 @@ class Problem:
                 f"the perturbation names parameters that the network lacks: {unknown}; "
                 f"it has {sorted(other.parameters)}"
             )
+        for name in self.uncertain.perturbation.parameters:
+            if other.parameters[name].fixed:
+                raise InputError(
+                    f"parameter {name!r} was counted, not trained, and does not move; leave it "
+                    "out of the perturbation"
+                )
         check_output(network, self.output)
         if self.property and self.property.name != "confidence":
             check_labels(network, self.output)

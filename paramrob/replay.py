@@ -15,7 +15,7 @@ from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import ReplayError
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import Array, Network
-from paramrob.perturbation import ParameterInterval
+from paramrob.perturbation import GivenInterval, ParameterInterval
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.replay_network import ExactRun
 from paramrob.replay_numbers import (
@@ -78,7 +78,7 @@ def replay(problem: Problem, x: Array, parameters: Mapping[str, Array]) -> Witne
         problem: what the counterexample is one of; its property is not looked at.
         x: one input of ``problem.reference.input_size`` float64 numbers, any shape.
         parameters: parameter values of the uncertain network by name, each of its parameter's
-            shape; a parameter that is not named keeps the centre of its interval.
+            shape; one that is not named takes a possible value, the trained one if it is.
 
     Returns:
         The witness, ``replayed``, with every parameter of the uncertain network.
@@ -313,16 +313,19 @@ def _checked_parameters(
 ) -> dict[str, Array]:
     """Return a value for every parameter, each proved to lie in its interval."""
     network = uncertain.network
-    chosen = {name: p.value for name, p in network.parameters.items()}
+    box = uncertain.perturbation
+    chosen = {name: box.interval(p).start() for name, p in network.parameters.items()}
     for name, value in parameters.items():
         array = _checked_array(network, name, value)
-        interval = uncertain.perturbation.interval(network.parameters[name])
+        interval = box.interval(network.parameters[name])
         outside = _first_outside(interval, array)
         if outside is not None:
             low, high = interval.exact(outside)
+            ends = f"about [{float(low)!r}, {float(high)!r}]"
+            what = "neither end of its interval" if box.only_ends else "outside its exact interval"
             raise ReplayError(
-                f"parameter {name!r}, value {outside} is {float(array.flat[outside])!r}, outside "
-                f"its exact interval, about [{float(low)!r}, {float(high)!r}]"
+                f"parameter {name!r}, value {outside} is {float(array.flat[outside])!r}, {what}, "
+                f"{ends}"
             )
         chosen[name] = array
     return chosen
@@ -334,6 +337,8 @@ def _first_outside(interval: ParameterInterval, value: Array) -> int | None:
     ``|p - w| <= a + r |w|`` is decided on integers: with ``p, w`` multiples of one power of two
     and ``a, r`` over one denominator.
     """
+    if isinstance(interval, GivenInterval):
+        return interval.first_outside(value)
     centre = interval.centre
     if np.array_equal(centre, value):
         return None

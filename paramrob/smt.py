@@ -128,11 +128,13 @@ class _Formulas:
 
     @property
     def relaxed(self) -> bool:
-        """Whether shared parameters are treated as if each use had its own."""
+        """Whether each use of a shared parameter has its own, or a grid is the box around it."""
         network, box = self.problem.uncertain.network, self.problem.uncertain.perturbation
-        return self.encoding == "aggregated" and any(
-            network.is_shared(name) and bool(box.interval(p).radius().any())
+        slacks = self.encoding == "aggregated"
+        return any(
+            bool(box.interval(p).radius().any())
             for name, p in network.parameters.items()
+            if box.only_ends or (slacks and network.is_shared(name))
         )
 
     def query(self, goal: GoalName) -> Query:
@@ -156,7 +158,7 @@ class _Formulas:
         for values in (model, _snapped(query, model)):
             try:
                 x, parameters = query.decode(values)
-                witness = replay(self.problem, x, parameters)
+                witness = replay(self.problem, x, self.problem.uncertain.possible(parameters))
             except ReplayError:
                 continue
             if wanted(witness):

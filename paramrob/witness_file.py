@@ -7,6 +7,7 @@ that it was made with.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from paramrob.errors import InputError
 from paramrob.exact import decimal_text
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
-from paramrob.perturbation import Perturbation
+from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.verdict import Witness
@@ -192,13 +193,20 @@ def _perturbation_meta(network: Network, perturbation: Perturbation) -> Json:
         "description": perturbation.description,
         "absolute": {n: decimal_text(i.absolute) for n, i in intervals.items() if i.absolute},
         "relative": {n: decimal_text(i.relative) for n, i in intervals.items() if i.relative},
+        "given": {
+            n: [_packed(i.lower), _packed(i.upper)]
+            for n, i in intervals.items()
+            if isinstance(i, GivenInterval)
+        },
+        "only_ends": perturbation.only_ends,
+        "words": perturbation.words,
     }
 
 
 def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturbation:
-    radii = []
-    for key in ("absolute", "relative"):
-        table = _table(said, key)
+    given = _table(said, "given") if "given" in said else {}
+    tables = [_table(said, "absolute"), _table(said, "relative")]
+    for table in (*tables, given):
         unknown = sorted(set(table) - set(network.parameters))
         if unknown:
             raise InputError(f"the witness perturbs {unknown[0]!r}, which the model does not have")
@@ -206,11 +214,38 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
             raise InputError(
                 f"the witness perturbs {fixed[0]!r}, which the model keeps fixed; save it again"
             )
-        radii.append({name: _rational(value, name) for name, value in table.items()})
     kind = said.get("kind")
     if not isinstance(kind, str):
         raise InputError("the witness's meta: the perturbation has no kind")
-    return Perturbation(radii[0], radii[1], kind, _table(said, "description"))
+    if given:
+        if any(tables):
+            raise InputError("the witness's meta: a box by ends and by radii; save it again")
+        ends = {name: _ends(name, pair, network) for name, pair in given.items()}
+        words = said.get("words")
+        return Perturbation.explicit(
+            ends,
+            kind,
+            _table(said, "description"),
+            only_ends=said.get("only_ends") is True,
+            words=words if isinstance(words, str) else None,
+        )
+    absolute, relative = ({n: _rational(v, n) for n, v in table.items()} for table in tables)
+    return Perturbation(absolute, relative, kind, _table(said, "description"))
+
+
+def _packed(values: Array) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f8").tobytes()).decode("ascii")
+
+
+def _ends(name: str, pair: object, network: Network) -> tuple[Array, Array]:
+    shape = network.parameters[name].value.shape
+    if isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair):
+        try:
+            low, high = (np.frombuffer(base64.b64decode(end, validate=True), "<f8") for end in pair)
+            return low.reshape(shape), high.reshape(shape)
+        except ValueError:
+            pass
+    raise InputError(f"the witness's meta: {name!r} has no ends of its shape; save it again")
 
 
 def _property_from(said: Mapping[str, object]) -> Property:

@@ -80,6 +80,8 @@ def perturbation_words(request: Request) -> str:
     network = request.problems[0].uncertain.network
     every = [p for p in network.parameters.values() if not p.fixed]
     moved = [p for p in every if p.name in box.parameters]
+    if box.words is not None:
+        return box.words
     if request.asked.quantity == "delta":
         return _of_which([p.name for p in moved], len(every), "delta is what is asked")
     sizes = {(box.interval(p).absolute, box.interval(p).relative) for p in moved}

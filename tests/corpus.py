@@ -345,8 +345,47 @@ def _squared() -> Network:
     return Network(nodes, [p for p in plain.parameters.values() if p.name != "w1"])
 
 
+def given(ends: Mapping[str, tuple[object, object]], only_ends: bool = False) -> Perturbation:
+    """Return a box by its ends, value by value."""
+    arrays = {n: (np.array(a, dtype=float), np.array(b, dtype=float)) for n, (a, b) in ends.items()}
+    return Perturbation.explicit(arrays, "given", only_ends=only_ends)
+
+
+def _given() -> Iterator[Known]:
+    """Boxes that need not hold the trained parameters, and grids."""
+    # 2 x - 1 rounded to 3/2 x - 3/4
+    rounded = given({"w0": ([[1.5]], [[1.5]]), "b0": ([-0.75], [-0.75])})
+    wide = problem(LINE, box((-2, 3)), rounded, "value", F(0))
+    yield Known("rounded line, epsilon", wide, values={"epsilon": F(5, 4)})
+    yield from around("rounded line", wide, "confidence", F(5, 4))
+    # Both change their sign at 1/2, which takes exact numbers to see.
+    yield Known("rounded line, labels", replace(wide, property=LABELS), Verdict.ROBUST,
+                decided_by=("z3",))  # fmt: skip
+    # 3/2 x - 1/2 changes its sign at 1/3 instead of 1/2, where 1 - 2 x is 1/3.
+    other = given({"w0": ([[1.5]], [[1.5]]), "b0": ([-0.5], [-0.5])})
+    moved = problem(LINE, box((-2, 3)), other, "value", F(0))
+    yield from around("moved line", moved, "margin", F(1, 3))
+    yield Known("moved line, labels", replace(moved, property=LABELS), Verdict.NOT_ROBUST)
+    # Far from the trained weight, and lopsided: at 1 the value is in [2, 4] instead of 1.
+    far = problem(LINE, at(1.0), given({"w0": ([[3.0]], [[5.0]])}), "value", F(0))
+    yield Known("far line, epsilon", far, values={"epsilon": F(3)})
+    yield from around("far line", far, "confidence", F(3))
+    ends = {"w0": ([[0.5]], [[1.5]])}
+    ones = [np.array([[1.0]]), np.array([[1.0], [-1.0]]), np.array([[-2.0, -2.0]])]
+    biases = [np.zeros(1), np.array([-1.25, 1.25]), np.array([0.0625])]
+    peak = layered(ones, biases, ["relu", "relu"])
+    # What only an interior weight attains is no counterexample on a grid; its box proves nothing.
+    for grid, verdict in ((False, Verdict.NOT_ROBUST), (True, Verdict.ROBUST)):
+        asked = problem(peak, at(1.0), given(ends, grid), "value", F(0), LABELS)
+        name = f"peak between ends, {'grid' if grid else 'box'}"
+        yield Known(name, asked, verdict, decided_by=() if grid else ALL)
+    dip = layered(ones, [*biases[:2], np.array([1.0])], ["relu", "relu"])
+    asked = problem(dip, at(1.0), given(ends, True), "value", F(0), LABELS)
+    yield Known("dip at an end of a grid", asked, Verdict.NOT_ROBUST)
+
+
 def _corpus() -> dict[str, Known]:
-    groups = (_lines, _logistic, _relu, _units, _curves, _interior, _classes, _corners)
+    groups = (_lines, _logistic, _relu, _units, _curves, _interior, _classes, _corners, _given)
     found = [known for group in groups for known in group()]
     named = {known.name: known for known in found}
     if len(named) != len(found):

@@ -304,7 +304,10 @@ def test_a_witness_may_not_perturb_statistics() -> None:
     graph.norm()
     normed, output = graph.network(), OutputInfo("value", None)
     model = Model(normed, InputInfo(), output)
-    moved = Perturbation({"v1": Fraction(1)})
-    problem = Problem(normed, UncertainNetwork(normed, moved), Point((0.0,) * 6), output)
+    still, here = UncertainNetwork(normed, Perturbation({})), Point((0.0,) * 6)
+    meta = problem_meta(model, Problem(normed, still, here, output))
     with pytest.raises(InputError, match="'v1', which the model keeps fixed"):
-        problem_from_meta(problem_meta(model, problem), model)
+        problem_from_meta(changed(meta, "perturbation/absolute/v1", "1"), model)
+    moved = UncertainNetwork(normed, Perturbation({"v1": Fraction(1)}))
+    with pytest.raises(InputError, match="'v1' was counted, not trained"):
+        Problem(normed, moved, here, output)

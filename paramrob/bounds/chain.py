@@ -107,7 +107,7 @@ def slack_is_exact(uncertain: UncertainNetwork) -> bool:
     """Whether slacks stand for the parameters without loss.
 
     They do not where a parameter is used twice, nor where a divisor moves: its reciprocal's
-    interval lies lopsided around the trained value.
+    interval lies lopsided around the trained value. Nor does a box stand for its ends alone.
     """
     network, box = uncertain.network, uncertain.perturbation
     divisors = {
@@ -116,7 +116,7 @@ def slack_is_exact(uncertain: UncertainNetwork) -> bool:
         if isinstance(node.op, Elementwise) and node.op.kind == "div"
     }
     return not any(
-        (network.is_shared(name) or name in divisors)
+        (box.only_ends or network.is_shared(name) or name in divisors)
         and bool(box.interval(parameter).radius().any())
         for name, parameter in network.parameters.items()
     )
@@ -159,7 +159,8 @@ def _differ_by_less_than_a_rounding(problem: Problem, node: Node, twin: Node) ->
     if not (isinstance(node.op, Elementwise) and isinstance(twin.op, Elementwise)):
         return False
     ours = problem.reference.parameters[node.op.parameter].value
-    theirs = problem.uncertain.network.parameters[twin.op.parameter].value
+    uncertain = problem.uncertain
+    theirs = uncertain.perturbation.interval(uncertain.network.parameters[twin.op.parameter]).centre
     return "div" in (node.op.kind, twin.op.kind) and not np.array_equal(ours, theirs)
 
 

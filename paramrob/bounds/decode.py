@@ -24,7 +24,7 @@ def decode(problem: Problem, x: Array, theta: Mapping[str, Array]) -> dict[str, 
         problem: whose uncertain network is meant.
         x: one input, flattened.
         theta: a slack for each neuron, by the name of the node, flattened; parameters of a node
-            that is not named keep their centres.
+            that is not named take a possible value.
 
     Returns:
         Every parameter of the uncertain network, by name.
@@ -32,7 +32,8 @@ def decode(problem: Problem, x: Array, theta: Mapping[str, Array]) -> dict[str, 
     network = problem.uncertain.network
     first = network.nodes[0]
     seen = {first.name: np.asarray(x, dtype=np.float64).reshape(1, *network.input_shape)}
-    values = {name: parameter.value for name, parameter in network.parameters.items()}
+    box = problem.uncertain.perturbation
+    values = {name: box.interval(p).start() for name, p in network.parameters.items()}
     chosen: set[str] = set()
     for node in network.nodes[1:]:
         given = [seen[name] for name in node.inputs]
@@ -116,4 +117,4 @@ def _place(problem: Problem, name: str, share: Array) -> Array:
     low, high = interval.inner()
     share = np.nan_to_num(np.clip(share, -1.0, 1.0))  # an overflow asks for nothing
     value = interval.centre + share * interval.radius()
-    return np.asarray(np.minimum(np.maximum(value, low), high))
+    return interval.possible(np.asarray(np.minimum(np.maximum(value, low), high)))

@@ -26,8 +26,9 @@ from paramrob.bounds.chain import Affine, Chain
 from paramrob.bounds.class_change import ClassChange
 from paramrob.bounds.linear import BoundPass, Boxes, Chord, Forms, trusted
 from paramrob.bounds.rounding import UNIT, Magnitudes
-from paramrob.errors import SoundnessError
+from paramrob.errors import BackendError, SoundnessError
 from paramrob.models.network import Array, Dense, Elementwise, Node
+from paramrob.perturbation import ParameterInterval
 from paramrob.problem import Problem
 
 _LEAK = 0.1
@@ -80,7 +81,14 @@ def inner_radii(problem: Problem, chain: Chain) -> tuple[Radii, ...]:
     """Return each layer's radii, rounded into the box of parameters.
 
     They are 0 where a parameter is used at several places: a slack moves each use on its own.
+
+    Raises:
+        BackendError: only the ends of the parameters' intervals are possible.
     """
+    if problem.uncertain.perturbation.only_ends:
+        raise BackendError(
+            "flips are proved for boxes of parameters, not for grids; ask about --delta instead"
+        )
     nodes = {node.name: node for node in problem.uncertain.network.nodes}
     found = []
     for layer, source in zip(chain.layers, chain.sources, strict=True):
@@ -104,7 +112,7 @@ def _of_node(problem: Problem, node: Node, layer: Affine) -> Radii:
     elif isinstance(op, Elementwise):
         radius = np.broadcast_to(_inner(problem, op.parameter), node.shape).reshape(size)
         if op.kind == "div":
-            value = problem.uncertain.network.parameters[op.parameter].value
+            value = _interval(problem, op.parameter).centre
             radius = _inner_reciprocal(np.broadcast_to(value, node.shape).reshape(size), radius)
         if op.kind in ("mul", "div"):
             weight = np.diag(radius)
@@ -116,12 +124,17 @@ def _of_node(problem: Problem, node: Node, layer: Affine) -> Radii:
 def _inner(problem: Problem, name: str) -> Array:
     """Return by how much every value of a parameter may move down as well as up."""
     network = problem.uncertain.network
-    interval = problem.uncertain.perturbation.interval(network.parameters[name])
+    interval = _interval(problem, name)
     if network.is_shared(name):
         return np.zeros_like(np.asarray(interval.centre))
     low, high = interval.inner()
     radius = np.minimum(high - interval.centre, interval.centre - low)
     return np.asarray(np.maximum(np.nextafter(radius, -np.inf), 0.0))
+
+
+def _interval(problem: Problem, name: str) -> ParameterInterval:
+    parameter = problem.uncertain.network.parameters[name]
+    return problem.uncertain.perturbation.interval(parameter)
 
 
 def _inner_reciprocal(value: Array, radius: Array) -> Array:

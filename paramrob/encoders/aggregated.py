@@ -50,7 +50,7 @@ class Slack:
 
 
 class AggregatedEncoder:
-    """Slacks ``s<k>_<i>`` of layer ``k``; exact unless a perturbed parameter is shared."""
+    """Slacks ``s<k>_<i>`` of layer ``k``; exact unless one that moves is shared or on a grid."""
 
     def __init__(self, problem: Problem, builder: Builder, box: ParameterBox) -> None:
         self._problem = problem
@@ -58,8 +58,10 @@ class AggregatedEncoder:
         self._builder = builder
         self._box = box
         self._slacks: dict[str, list[Slack]] = {}
+        only_ends = problem.uncertain.perturbation.only_ends
         self.exact = not any(
-            self._network.is_shared(name) and any(low != high for low, high in box.ends(name))
+            (only_ends or self._network.is_shared(name))
+            and any(low != high for low, high in box.ends(name))
             for name in self._network.parameters
         )
 

@@ -19,12 +19,11 @@ from paramrob.problem import Problem
 
 
 class DirectEncoder:
-    """Parameters as variables ``theta<n>_<indices>``; exact, also where they are shared."""
-
-    exact = True
+    """Parameters as variables ``theta<n>_<indices>``; exact unless only the ends of boxes count."""
 
     def __init__(self, problem: Problem, builder: Builder, box: ParameterBox) -> None:
         self._problem = problem
+        self.exact = not problem.uncertain.perturbation.only_ends
         self._builder = builder
         self._box = box
         self._numbers = {name: n for n, name in enumerate(problem.uncertain.network.parameters)}

@@ -54,7 +54,7 @@ class ParameterBox:
         value = np.array(interval.centre, dtype=np.float64)
         for i, number in flat.items():
             value.flat[i] = number
-        return np.asarray(np.minimum(np.maximum(value, low), high))
+        return interval.possible(np.asarray(np.minimum(np.maximum(value, low), high)))
 
 
 def decoded_input(problem: Problem, model: Mapping[str, Fraction]) -> Array:

@@ -418,6 +418,6 @@ class _Chunk:
                 ends = (end.cpu().numpy() for end in self.pass_.attack.box[name])
                 parameters[name] = nearest(value, *ends)
         try:
-            return replay(problem, x, parameters)
+            return replay(problem, x, problem.uncertain.possible(parameters))
         except ReplayError:
             return None
