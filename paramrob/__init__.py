@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from paramrob.models.model import Model
     from paramrob.perturbation import Perturbation
+    from paramrob.quantize.scheme import Scheme
     from paramrob.solve import PointsOutcome
     from paramrob.verdict import Bracket, Outcome, Verdict, Witness
 
@@ -40,6 +41,7 @@ __all__ = [
     "Perturbation",
     "Point",
     "PointsOutcome",
+    "Scheme",
     "SoundnessError",
     "UnsafeModelError",
     "UnsupportedOperatorError",
@@ -67,6 +69,7 @@ _MODULES = {
     ),
     "paramrob.models.model": ("Model",),
     "paramrob.perturbation": ("Perturbation",),
+    "paramrob.quantize.scheme": ("Scheme",),
     "paramrob.solve": ("PointsOutcome",),
     "paramrob.verdict": ("Bracket", "Outcome", "Verdict", "Witness"),
 }

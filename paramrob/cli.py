@@ -211,13 +211,15 @@ def solvers() -> int:
 
 def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     from paramrob.requests.build import Asked
+    from paramrob.requests.deployments import deployment_options
 
     perturbation = ("delta", "perturbation", "leave_out")
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     # export has no arithmetic: formulas are about real numbers.
     arithmetic = {n: options[n] for n in ("arithmetic", "accumulate") if n in options}
-    return Asked(command, quantity, **{name: options[name] for name in names}, **arithmetic)
+    given = {name: options[name] for name in names} | deployment_options(options)
+    return Asked(command, quantity, **given, **arithmetic)
 
 
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:

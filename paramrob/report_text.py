@@ -66,6 +66,11 @@ def print_report(
     rows += [("note", Text(note)) for note in outcome.notes]
     if not outcome.exact_encoding:
         text = "shared parameters were relaxed: proofs hold, but an open answer may stay open"
+        if request.perturbation.only_ends:
+            text = (
+                "proofs cover all that lies between a parameter's two values, counterexamples "
+                "these alone: an open answer may stay open"
+            )
         if request.problems[0].arithmetic is not None:
             text = "rounding errors were bounded: proofs hold, but an open answer may stay open"
         rows.append(("note", Text(text)))
@@ -84,6 +89,11 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     rows: list[tuple[str, RenderableType]] = [
         ("question", Text(f"{claim}?")),
         ("model", Text(str(model.path))),
+        *[
+            ("parameters", Text(words))
+            for words in (problem.uncertain.perturbation.words,)
+            if words
+        ],
         ("inputs", Text(domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
     ]

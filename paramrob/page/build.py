@@ -35,6 +35,7 @@ from paramrob.wording import (
     percent,
     perturbation_words,
     question,
+    vectors,
 )
 
 SHOWN_POINTS = 50
@@ -48,6 +49,10 @@ REAL = (
 )
 """What a page says its statement is about, where it is real numbers."""
 _RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
+_GRID = (
+    "Each parameter is one of two values. What is proved holds for all values between them as "
+    "well, so an open answer may stay open; a counterexample has one of the two everywhere."
+)
 
 
 def page_of(
@@ -133,7 +138,7 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
     said.append(_semantics(request.problems[0]))
     if not outcome.exact_encoding and request.problems[0].arithmetic is None:
-        said.append(_RELAXED)
+        said.append(_GRID if request.perturbation.only_ends else _RELAXED)
     return tuple(said)
 
 
@@ -152,7 +157,7 @@ def _any(request: Request) -> str:
     inputs = "for every input of the box" if is_box else "at every point asked about"
     if isinstance(request.problems[0].domain, Ball):
         inputs = "for every input within the radius of a point asked about"
-    return f"{inputs} and every parameter vector in the box"
+    return f"{inputs} and {vectors(request)}"
 
 
 def _brackets(

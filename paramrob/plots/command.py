@@ -12,6 +12,7 @@ from paramrob.plots import tables
 from paramrob.plots.maps import Heatmap, MapAsked, compute
 from paramrob.report import json_text
 from paramrob.requests.build import Asked, build
+from paramrob.requests.deployments import deployment_options
 
 
 def answer(model: Callable[[], Model], options: Mapping[str, Any]) -> tuple[Heatmap, list[str]]:
@@ -32,7 +33,8 @@ def answer(model: Callable[[], Model], options: Mapping[str, Any]) -> tuple[Heat
         x=options["x_name"], y=options["y_name"], **{name: options[name] for name in same}
     )
     names = ("delta", "perturbation", "leave_out", "domain", "domain_from")
-    asked = Asked("heatmap", wanted.quantity, **{name: options[name] for name in names})
+    given = {name: options[name] for name in names} | deployment_options(options)
+    asked = Asked("heatmap", wanted.quantity, **given)
     picture = options["output_file"]
     if picture is not None:
         from paramrob.plots.draw import check_ending

@@ -144,7 +144,8 @@ class Scheme:
                 "range": "narrow" if self.is_narrow else "full",
                 "convention": self.convention,
             }
-        return said | {"bias": self.bias, "keep_float": list(self.keep)}
+        bias = self.bias or (self.format if self.is_float else "float")
+        return said | {"bias": bias, "keep_float": list(self.keep)}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Scheme:
@@ -154,6 +155,8 @@ class Scheme:
             InputError: the object is not one of its.
         """
         given = dict(said)
+        if given.get("bias") == given.get("format"):
+            given.pop("bias", None)
         keep = given.pop("keep_float", [])
         names = {field.name for field in fields(cls)} - {"keep"}
         texts = all(isinstance(v, (str, bool, type(None))) for v in given.values())
