@@ -245,13 +245,24 @@ def build(asked: Asked, model: Model) -> Request:
         Problem(model.network, uncertain, domain, model.output, property_, arithmetic)
         for domain in where.domains
     )
-    assumptions = (*model.assumptions, *([where.assumed] if where.assumed else []))
     deployment = asked.deployment()
+    known = _about_the_model(model, deployment)
+    assumptions = (*known, *([where.assumed] if where.assumed else []))
     if deployment is not None:
         assumptions = (*assumptions, *deployment.assumptions(model.network))
     if arithmetic is not None:
         assumptions = (*assumptions, *arithmetic.assumptions())
     return Request(asked, model, problems, where.classes, assumptions, where.digest)
+
+
+def _about_the_model(model: Model, deployment: Deployment | None) -> tuple[str, ...]:
+    if deployment is None:
+        return model.assumptions
+    from paramrob.models.load import others_move
+
+    # Quantization and pruning say themselves what they leave alone.
+    wrong = others_move(model)
+    return tuple(said for said in model.assumptions if said not in wrong)
 
 
 def _where(asked: Asked, model: Model) -> _Where:
