@@ -23,6 +23,7 @@ from paramrob.models.network import (
     Elementwise,
     Node,
     Pool,
+    Quantize,
     Shape,
     Softmax,
     Transpose,
@@ -30,7 +31,7 @@ from paramrob.models.network import (
 from paramrob.replay_curves import activate_ball, order
 from paramrob.replay_exact import constants_of, scale_squares
 from paramrob.replay_layout import conv_columns, moved, pool_rows
-from paramrob.replay_numbers import Number, maximum, softmax, to_fmpq
+from paramrob.replay_numbers import Number, maximum, softmax, to_arb, to_fmpq
 
 Balls = list[Number]
 
@@ -68,6 +69,8 @@ class BallSteps:
             return _elementwise(node, op, self._values[op.parameter], h)
         if isinstance(op, Activation):
             return [activate_ball(op, z) for z in h]
+        if isinstance(op, Quantize):
+            return [quantized_ball(op, z) for z in h]
         if isinstance(op, Softmax):
             return _softmax(h, before[0][-1])
         if isinstance(op, Add):
@@ -159,3 +162,15 @@ def _pool(op: Pool | AdaptivePool, before: Shape, after: Shape, h: Balls) -> Bal
     return [
         sum([h[i] for i in row], flint.arb(0)) / d for row, d in zip(rows, divisors, strict=True)
     ]
+
+
+def quantized_ball(op: Quantize, z: Number) -> Number:
+    """Enclose the rounded number: every integer that some number of the ball rounds to."""
+    steps, half = to_arb(z) / flint.arb(op.scale), flint.arb(0.5)
+    if not steps.is_finite():
+        return flint.arb(op.least).union(flint.arb(op.most))
+    # the ends of a ball that is an exact half round either way
+    ends = ((steps.lower() - half).ceil(), (steps.upper() + half).floor())
+    low, high = flint.arb(op.low - op.zero_point), flint.arb(op.high - op.zero_point)
+    first, last = (end.max(low).min(high) for end in ends)
+    return (first * flint.arb(op.scale)).union(last * flint.arb(op.scale))

@@ -27,6 +27,7 @@ from paramrob.models.network import (
     Elementwise,
     Node,
     Pool,
+    Quantize,
     Shape,
     Softmax,
     Transpose,
@@ -143,6 +144,8 @@ def exact_step(
         return _pool(op, before[0], node.shape, state)
     if isinstance(op, Activation):
         return _activation(op, state)
+    if isinstance(op, Quantize):
+        return _quantized(op, state)
     raise ReplayError(f"node {node.name!r} cannot be replayed: {op!r}; report this")
 
 
@@ -281,6 +284,21 @@ def _activation(op: Activation, state: Exact) -> Exact:
     products = [v * g for v, g in zip(state.values, gate.values, strict=True)]
     exponent = state.exponent + gate.exponent
     return Exact(products, exponent, state.denominator * gate.denominator)
+
+
+def _quantized(op: Quantize, state: Exact) -> Exact:
+    """Round ``h / scale`` to an integer, ties to even: a quotient of integers."""
+    (scale,), exponent = dyadic(np.array([op.scale]))
+    up, down = max(state.exponent - exponent, 0), max(exponent - state.exponent, 0)
+    divisor = (state.denominator * scale) << down
+    values = []
+    for value in state.values:
+        quotient, rest = divmod(value << up, divisor)
+        if 2 * rest > divisor or (2 * rest == divisor and quotient % 2 == 1):
+            quotient += 1
+        steps = min(max(quotient + op.zero_point, op.low), op.high) - op.zero_point
+        values.append(flint.fmpz(steps * scale))
+    return Exact(values, exponent, flint.fmpz(1))
 
 
 def _clamped(state: Exact, low: float, high: float) -> Exact:

@@ -20,6 +20,7 @@ from paramrob.models.ops import (
     Elementwise,
     Op,
     Pool,
+    Quantize,
     Softmax,
     Transpose,
 )
@@ -52,6 +53,8 @@ def apply_node(op: Op, given: Sequence[Array], shape: Shape, values: Mapping[str
         return _pool(op, h, shape)
     if isinstance(op, Activation):
         return activate(op, h)
+    if isinstance(op, Quantize):
+        return quantize(op, h)
     if isinstance(op, Softmax):
         e = np.exp(h - h.max(axis=-1, keepdims=True))
         return np.asarray(e / e.sum(axis=-1, keepdims=True))
@@ -111,6 +114,12 @@ def _pool(op: Pool | AdaptivePool, h: Array, shape: Shape) -> Array:
     else:
         y = gather(h, windows, 0.0).sum(axis=3) / divisors
     return np.asarray(y.reshape(h.shape[0], *shape))
+
+
+def quantize(op: Quantize, h: Array) -> Array:
+    """Return the nearest numbers of a grid in float64."""
+    steps = np.rint(h / op.scale) + op.zero_point
+    return np.asarray((np.clip(steps, op.low, op.high) - op.zero_point) * op.scale)
 
 
 def activate(op: Activation, z: Array) -> Array:

@@ -144,6 +144,33 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Quantize:
+    """Rounding to a grid and back, number by number, as ONNX's QuantizeLinear and DequantizeLinear.
+
+    ``(clamp(round(h / scale) + zero_point, low, high) - zero_point) * scale``, ties to the even
+    integer. ``scale`` is a positive float32 number, so that every result is a float64 one. An
+    execution may deviate from the rounding by ``deviation`` steps of the grid either way (never
+    beyond its ends); a replay takes none.
+    """
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+    deviation: int = 0
+
+    @property
+    def least(self) -> float:
+        """The smallest result, exactly."""
+        return (self.low - self.zero_point) * self.scale
+
+    @property
+    def most(self) -> float:
+        """The largest result, exactly."""
+        return (self.high - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
 class Softmax:
     """Softmax over the last axis."""
 
@@ -171,6 +198,7 @@ Op = (
     | Pool
     | AdaptivePool
     | Activation
+    | Quantize
     | Softmax
     | Reshape
     | Transpose

@@ -24,6 +24,7 @@ from paramrob.models.ops import (
     Op,
     Pool,
     PoolKind,
+    Quantize,
     Reshape,
     Softmax,
     Transpose,
@@ -41,12 +42,30 @@ def check_op(name: str, op: Op) -> None:
     """
     if isinstance(op, Activation):
         _check_activation(name, op)
+    elif isinstance(op, Quantize):
+        _check_quantize(name, op)
     elif isinstance(op, Elementwise) and op.kind not in get_args(ElementwiseKind):
         raise ModelError(f"node {name!r}: no elementwise operation {op.kind!r}")
     elif isinstance(op, (Pool, AdaptivePool)) and op.kind not in get_args(PoolKind):
         raise ModelError(f"node {name!r}: no pooling {op.kind!r}; there are average and max")
     elif isinstance(op, BatchNorm) and not (math.isfinite(op.epsilon) and op.epsilon >= 0):
         raise ModelError(f"node {name!r}: the epsilon {op.epsilon!r} is no number of 0 or more")
+
+
+def _check_quantize(name: str, op: Quantize) -> None:
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(op.scale))
+    if not (0 < op.scale < math.inf and stored == op.scale):
+        raise ModelError(f"node {name!r}: the scale {op.scale!r} is no positive float32 number")
+    if not (op.low < op.high and op.low <= op.zero_point <= op.high):
+        raise ModelError(
+            f"node {name!r}: the zero point {op.zero_point} lies outside the range "
+            f"[{op.low}, {op.high}] of its integers"
+        )
+    if not -(2**16) <= op.low <= op.high <= 2**16:
+        raise ModelError(f"node {name!r}: integers of more than 16 bits are not supported")
+    if op.deviation < 0:
+        raise ModelError(f"node {name!r}: a deviation of {op.deviation} steps; give 0 or more")
 
 
 def _check_activation(name: str, op: Activation) -> None:

@@ -82,7 +82,7 @@ def optimised(
     optimiser = torch.optim.Adam(leaves, lr=RATE)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, DECAY)
     for step_number in range(steps + 1):
-        chosen = {k: s.lines() for k, s in free.items()}
+        chosen = analysis.lines | {k: s.lines() for k, s in free.items()}
         value = pull(intervals, chosen, _start(analysis, rows))
         best = torch.maximum(best, value.detach())
         if step_number == steps or bool((best > enough).all()):

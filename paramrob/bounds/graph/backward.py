@@ -22,6 +22,7 @@ from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines
 from paramrob.bounds.graph.program import Join, Pick, Sum
+from paramrob.bounds.graph.snap import Snap
 from paramrob.bounds.rounding import INFLATE, UNIT
 from paramrob.models.network import Activation
 
@@ -116,7 +117,7 @@ def pull(
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
             _affine(rows, a, intervals, k, step.kind)
-        elif isinstance(step.kind, Activation):
+        elif isinstance(step.kind, (Activation, Snap)):
             if keep:
                 rows.seen[k] = a
             _activation(rows, a, intervals, k, lines[k])

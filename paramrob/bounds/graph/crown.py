@@ -19,6 +19,7 @@ from paramrob.bounds.graph.backward import Rows, pull, slackened
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines, lines, slopes
 from paramrob.bounds.graph.program import Program
+from paramrob.bounds.graph.snap import Snap, snap_lines
 from paramrob.engine import Method
 from paramrob.models.network import Activation
 
@@ -60,7 +61,8 @@ class GraphPass:
             step.kind.working if isinstance(step.kind, Affine) else step.size
             for step in program.steps
         )
-        self._read = {step.inputs[0] for step in program.steps if isinstance(step.kind, Activation)}
+        bent = (Activation, Snap)
+        self._read = {step.inputs[0] for step in program.steps if isinstance(step.kind, bent)}
 
     def analyse(self, low: Tensor, high: Tensor, method: Method = "crown") -> Analysis:
         """Bound every step on every input box.
@@ -76,13 +78,17 @@ class GraphPass:
         backward = method in ("crown", "alpha")
 
         def refine(intervals: Intervals, k: int) -> None:
-            if backward and k in self._read and not intervals.tight[k]:
-                self._narrow(intervals, [found, flat], k)
             kind = self.program.steps[k].kind
             if method != "ibp" and isinstance(kind, Activation):
                 given = intervals.known[self.program.steps[k].inputs[0]]
                 found[k] = lines(kind, given.low, given.high, *slopes(kind, given.low, given.high))
                 flat[k] = flattened(kind, given, found[k])
+            if method != "ibp" and isinstance(kind, Snap):
+                given = intervals.known[self.program.steps[k].inputs[0]]
+                found[k], flat[k] = snap_lines(kind, given.low, given.high)
+            # last: a step that is read may be an activation itself
+            if backward and k in self._read and not intervals.tight[k]:
+                self._narrow(intervals, [found, flat], k)
 
         if self.program.arithmetic is not None:
             low, high = stored(self.program.arithmetic, low, high)
@@ -143,6 +149,8 @@ class GraphPass:
         for step in self.program.steps:
             if isinstance(step.kind, Activation) and step.inputs[0] == k:
                 mask |= bends(step.kind, known)
+            if isinstance(step.kind, Snap) and step.inputs[0] == k:
+                mask |= known.low < known.high
         return mask
 
     def _neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:

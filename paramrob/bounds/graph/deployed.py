@@ -37,6 +37,7 @@ from paramrob.models.network import (
     Network,
     Node,
     Pool,
+    Quantize,
     Shape,
 )
 from paramrob.models.ops import AdaptivePool
@@ -174,6 +175,11 @@ class DeployedBuilder(Builder):
         layer = self.steps[at].kind
         if isinstance(op, Activation):
             return self._activation_error(node.name, op)
+        if isinstance(op, Quantize):
+            raise BackendError(
+                f"node {node.name!r} rounds to a grid: a rounding error before it can cost a step; "
+                "ask in real numbers (--arithmetic real) and allow for --runtime-steps"
+            )
         if isinstance(op, Add):
             return Error(u, 4 * nu) if len(node.inputs) == 2 else None
         if isinstance(op, Elementwise) and isinstance(layer, DiagonalMap):

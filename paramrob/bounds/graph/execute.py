@@ -22,6 +22,7 @@ from paramrob.models.network import (
     Network,
     Node,
     Pool,
+    Quantize,
     Softmax,
     Transpose,
 )
@@ -56,6 +57,8 @@ def _apply(node: Node, given: list[Tensor], values: Mapping[str, Tensor]) -> Ten
     h = given[0]
     if isinstance(op, Activation):
         return activate(op, h)
+    if isinstance(op, Quantize):
+        return quantize(op, h)
     if isinstance(op, Softmax):
         return torch.softmax(h, -1)
     if isinstance(op, Transpose):
@@ -111,6 +114,16 @@ def _pool(op: Pool | AdaptivePool, h: Tensor, shape: tuple[int, ...]) -> Tensor:
         total = torch.where(at < 0, 0.0, seen).sum(-1)
         y = total / torch.from_numpy(divisors).to(h.device, h.dtype)
     return y.reshape(shape)
+
+
+def quantize(op: Quantize, h: Tensor) -> Tensor:
+    """Return the nearest numbers of a grid, with the gradient of the clamp.
+
+    Straight through: Bengio, Leonard and Courville, arXiv 1308.3432, 2013.
+    """
+    inside = h.clamp(op.least, op.most)
+    steps = (torch.round(h.detach() / op.scale) + op.zero_point).clamp(op.low, op.high)
+    return inside + ((steps - op.zero_point) * op.scale - inside.detach())
 
 
 def activate(op: Activation, z: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.lines import image
 from paramrob.bounds.graph.program import Join, Pick, Program, Start, Step, Sum
+from paramrob.bounds.graph.snap import Snap, snapped
 from paramrob.bounds.rounding import FLOOR, INFLATE, SMALLEST_NORMAL, UNIT
 from paramrob.models.network import Activation
 
@@ -146,6 +147,8 @@ class Intervals:
             return self._affine(k, kind, given[0])
         if isinstance(kind, Activation):
             return Interval(*image(kind, given[0].low, given[0].high))
+        if isinstance(kind, Snap):
+            return Interval(*snapped(kind, given[0].low, given[0].high))
         if isinstance(kind, Pick):
             return Interval(given[0].low[:, kind.index], given[0].high[:, kind.index])
         if isinstance(kind, Join):

@@ -13,6 +13,7 @@ from torch import Tensor
 from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.chain import reciprocal, slack_is_exact
 from paramrob.bounds.graph.affine import Affine, AverageMap, ConvMap, DenseMap, DiagonalMap
+from paramrob.bounds.graph.snap import Snap
 from paramrob.errors import BackendError
 from paramrob.layers import Link
 from paramrob.models.model import OutputInfo
@@ -29,6 +30,7 @@ from paramrob.models.network import (
     Network,
     Node,
     Pool,
+    Quantize,
     Reshape,
     Shape,
     Softmax,
@@ -68,7 +70,7 @@ class Join:
     """Its inputs one after the other, flat."""
 
 
-Kind = Start | Affine | Activation | Sum | Pick | Join
+Kind = Start | Affine | Activation | Snap | Sum | Pick | Join
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Program:
 
     ``link`` turns them into the confidence. ``exact`` is false where a parameter that can move is
     used at several positions, which the slack form treats as several parameters, and where
-    rounding is bounded. ``arithmetic`` is what the steps are rounded in, ``None`` for real numbers.
+    rounding, of arithmetic or to a grid, is bounded. ``arithmetic`` is what the steps are rounded
+    in, ``None`` for real numbers.
     """
 
     steps: tuple[Step, ...]
@@ -133,8 +136,10 @@ def lower(
             break
         builder.add(node)
     at = builder.at[last]
+    steps = tuple(builder.steps[: at + 1])
     exact = arithmetic is None and slack_is_exact(UncertainNetwork(network, perturbation))
-    return Program(tuple(builder.steps[: at + 1]), link, exact, arithmetic)
+    exact = exact and not any(isinstance(step.kind, Snap) for step in steps)
+    return Program(steps, link, exact, arithmetic)
 
 
 def link_of(network: Network, output: OutputInfo) -> tuple[Link, str]:
@@ -184,6 +189,8 @@ class Builder:
             self.at[node.name] = before[0]
         elif isinstance(op, Activation):
             self.at[node.name] = self._step(op, before, node)
+        elif isinstance(op, Quantize):
+            self.at[node.name] = self._quantized(node, op, before[0])
         elif isinstance(op, Add):
             self.at[node.name] = self._added(node, before)
         elif isinstance(op, (Concat, Transpose)):
@@ -200,6 +207,11 @@ class Builder:
         size = math.prod(node.shape) if size is None else size
         self.steps.append(Step(kind, tuple(inputs), size, node.name))
         return len(self.steps) - 1
+
+    def _quantized(self, node: Node, op: Quantize, before: int) -> int:
+        """Return the rounding of what is clamped to the ends of the grid."""
+        clamp = Activation("clamp", low=op.least, high=op.most)
+        return self._step(Snap(op), [self._step(clamp, [before], node)], node)
 
     def _added(self, node: Node, before: list[int]) -> int:
         return self._step(Sum((1,) * len(before)), before, node)

@@ -19,6 +19,7 @@ from paramrob.bounds.graph.backward import Cut, Rows, pull
 from paramrob.bounds.graph.crown import Analysis, bends
 from paramrob.bounds.graph.forward import Interval, Intervals
 from paramrob.bounds.graph.lines import Lines, lines, slopes
+from paramrob.bounds.graph.snap import Snap, snap_lines
 from paramrob.models.network import Activation
 
 INF = float("inf")
@@ -186,7 +187,7 @@ class Splitter:
         return found
 
     def _weights(self, intervals: Intervals, pieces: Pieces) -> dict[int, Tensor]:
-        found = {
+        found = snaps(intervals) | {
             k: self._lines(step.kind, intervals.known[step.inputs[0]])
             for k, step in enumerate(intervals.program.steps)
             if isinstance(step.kind, Activation)
@@ -229,10 +230,11 @@ class Splitter:
             for k, (low, high) in pieces.cuts.items()
             if bool(torch.isfinite(low).any() | torch.isfinite(high).any())
         }
+        fixed = snaps(intervals)
         slopes = [t for s in free.values() for t in (s.low, s.high)]
         multipliers = [t for c in cuts.values() for t in (c.on_low, c.on_high)]
         if not slopes:  # a network without activations: its rows have one bound only
-            return pull(intervals, {}, self._rows(pieces)).squeeze(1)
+            return pull(intervals, fixed, self._rows(pieces)).squeeze(1)
         groups = [{"params": slopes, "lr": RATE}]
         if multipliers:
             groups.append({"params": multipliers, "lr": MULTIPLIER_RATE})
@@ -243,7 +245,8 @@ class Splitter:
         for number in range(steps + 1):
             rows = self._rows(pieces)
             rows.cuts = cuts
-            value = pull(intervals, {k: s.lines() for k, s in free.items()}, rows).squeeze(1)
+            chosen = fixed | {k: s.lines() for k, s in free.items()}
+            value = pull(intervals, chosen, rows).squeeze(1)
             best = torch.maximum(best, value.detach())
             if number == steps or bool((best > aim).all()):
                 break
@@ -258,3 +261,13 @@ class Splitter:
                 for t in multipliers:
                     t.clamp_(min=0)
         return best
+
+
+def snaps(intervals: Intervals) -> dict[int, Lines]:
+    """Return lines of all roundings to a grid; no slope of theirs is worth a search."""
+    found = {}
+    for k, step in enumerate(intervals.program.steps):
+        if isinstance(step.kind, Snap):
+            given = intervals.known[step.inputs[0]]
+            found[k] = snap_lines(step.kind, given.low, given.high)[0]
+    return found
