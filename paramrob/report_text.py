@@ -16,6 +16,7 @@ from paramrob.solve import PointsOutcome
 from paramrob.verdict import Interval, Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
     ends_said,
@@ -228,7 +229,7 @@ def _points(
         text = f"{percent(accuracy.reference)} as trained"
         if accuracy.certified is not None and accuracy.at_most is not None:
             ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-            text += f"; between {ends} under the worst parameters for each point"
+            text += f"; between {ends} {accuracy_under(request)}"
         rows.append(("accuracy", Text(text)))
     shares = outcome.shares
     if shares and accuracy is not None and accuracy.certified is not None:

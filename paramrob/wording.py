@@ -73,6 +73,13 @@ def nobody_moves(request: Request) -> str:
     return f"rounding the parameters{to} does not move" if to else "this pruning does not move"
 
 
+def accuracy_under(request: Request) -> str:
+    """Return which parameters an accuracy is counted with, to stand behind its ends."""
+    if request.asked.is_one_network():
+        return f"with {vectors(request)}"
+    return "under the worst parameters for each point"
+
+
 def _rounded_to(deployment: Deployment) -> str:
     return "" if deployment.scheme is None else f" to {deployment.scheme.format}"
 

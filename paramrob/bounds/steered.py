@@ -87,7 +87,8 @@ def inner_radii(problem: Problem, chain: Chain) -> tuple[Radii, ...]:
     """
     if problem.uncertain.perturbation.only_ends:
         raise BackendError(
-            "flips are proved for boxes of parameters, not for grids; ask about --delta instead"
+            "heatmaps show boxes of parameters and single networks, not grids; leave "
+            "--any-rounding and --any-pruning out"
         )
     nodes = {node.name: node for node in problem.uncertain.network.nodes}
     found = []

@@ -28,6 +28,7 @@ from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Bracket, Outcome, Verdict
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
     inputs_text,
@@ -255,7 +256,7 @@ def _points(request: Request, outcome: Outcome) -> PointsView | None:
         summary = f"{len(parts)} points: {said}."
         odd = [p for p in parts if p[1].verdict is not Verdict.ROBUST]
     shown = tuple(_point(request, i, part) for i, part in odd[:SHOWN_POINTS])
-    return PointsView(summary, _accuracy(outcome), shown, len(odd) - len(shown))
+    return PointsView(summary, _accuracy(request, outcome), shown, len(odd) - len(shown))
 
 
 def _point(request: Request, index: int, part: Outcome) -> PointView:
@@ -263,14 +264,14 @@ def _point(request: Request, index: int, part: Outcome) -> PointView:
     return PointView(index, at, *verdict_answer(part))
 
 
-def _accuracy(outcome: PointsOutcome) -> str | None:
+def _accuracy(request: Request, outcome: PointsOutcome) -> str | None:
     accuracy = outcome.accuracy
     if accuracy is None:
         return None
     text = f"Accuracy: {percent(accuracy.reference)} as trained"
     if accuracy.certified is not None and accuracy.at_most is not None:
         ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-        text += f"; between {ends} under the worst parameters for each point"
+        text += f"; between {ends} {accuracy_under(request)}"
     return f"{text}."
 
 
