@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramrob import models
     from paramrob.api import check, estimate, heatmap, load
+    from paramrob.api_bits import fewest_bits
     from paramrob.domain import Box, Point
     from paramrob.errors import (
         BackendError,
@@ -50,6 +51,7 @@ __all__ = [
     "__version__",
     "check",
     "estimate",
+    "fewest_bits",
     "heatmap",
     "load",
     "models",
@@ -57,6 +59,7 @@ __all__ = [
 
 _MODULES = {
     "paramrob.api": ("check", "estimate", "heatmap", "load"),
+    "paramrob.api_bits": ("fewest_bits",),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (
         "BackendError",

@@ -66,8 +66,6 @@ def load(
     >>> paramrob.load(layers).network.architecture
     '2-3-1'
     """
-    from paramrob.models.load import load as load_model
-
     return load_model(
         source,
         sidecar=sidecar,
@@ -372,7 +370,7 @@ def heatmap(
         any_pruning=any_pruning,
         noise=noise,
     )
-    return compute(build(asked, _model(model, output, level, False)), wanted)
+    return compute(build(asked, meant(model, output, level, False)), wanted)
 
 
 def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
@@ -380,21 +378,21 @@ def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any
     options = {name: given[name] for name in _QUESTION}
     asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
     settings = make_settings(**{name: given[name] for name in _ENGINE})
-    subject = _model(given["model"], given["output"], given["level"], given["fold_batch_norm"])
+    subject = meant(given["model"], given["output"], given["level"], given["fold_batch_norm"])
     request = build(asked, subject)
     table = None if given["csv"] is None else PointTable(given["csv"], request)
     outcome = solve(request, replace(settings, progress=given["progress"]), table)
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
-def _model(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
+def meant(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
     """Return a model whose outputs mean what the caller says."""
     if not isinstance(model, Model):
         return load(model, output=output, level=level, fold_batch_norm=fold)
     if fold:
         from paramrob.models.load import folded
 
-        return _model(folded(model), output, level, False)
+        return meant(folded(model), output, level, False)
     said = model.output
     if output is not None and output != said.kind:
         half = Fraction(1, 2) if output in ("probability", "logit") else None

@@ -13,7 +13,8 @@ from paramrob.requests.suggest import nearest
 Convention = Literal["onnxruntime", "litert", "torchao"]
 CONVENTIONS: tuple[Convention, ...] = ("onnxruntime", "litert", "torchao")
 FLOATS = ("float16", "bfloat16", "float8_e4m3", "float8_e5m2")
-WIDEST = 16
+NARROWEST, WIDEST = 2, 16
+"""Bits of integer formats."""
 _INTEGER = re.compile(r"(u?)int([1-9][0-9]?)\Z")
 _GROUP = re.compile(r"group:([1-9][0-9]{0,8})\Z")
 
@@ -168,7 +169,7 @@ class Scheme:
 
     def _integer(self) -> re.Match[str] | None:
         found = _INTEGER.match(self.format)
-        return found if found is not None and 2 <= int(found[2]) <= WIDEST else None
+        return found if found is not None and NARROWEST <= int(found[2]) <= WIDEST else None
 
     def _check_float(self) -> None:
         for what, given in (
