@@ -66,6 +66,8 @@ def load(
     >>> paramrob.load(layers).network.architecture
     '2-3-1'
     """
+    from paramrob.models.load import load as load_model
+
     return load_model(
         source,
         sidecar=sidecar,
