@@ -39,7 +39,8 @@ def round_float(value: Array, name: str) -> tuple[Array, Array, Array]:
     """Return the nearest number of a format, the next one below and the next one above.
 
     Nearest is half to even; all three are the value itself where the format has it. They are
-    computed by scaling with powers of two, which is exact.
+    computed by scaling with powers of two, which is exact. A float64 value is rounded once; a
+    tool that goes through float32 rounds twice, to one of the same two neighbours.
 
     Args:
         value: float64, any shape.

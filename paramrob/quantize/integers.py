@@ -19,9 +19,12 @@ of ai-edge-quantizer, ``uniform_quantize_tensor.py``)
     float32, 2**-23. Integer round(w * (1 / scale)) + zero point.
 
 All round half to even and clip to ``q0 .. q1``. Weights are taken as float32 first, as the tools
-store them. The dequantized weight of a scheme is the real number (integer - zero point) * scale,
-which float64 holds exactly. ONNX's DequantizeLinear and torchao give that product rounded to
-float32: a rounding of execution, which ``--arithmetic float32`` covers.
+store them. Neighbours are those of the exact quotient and of the tool's float32 one, whose floor
+or ceiling is another where a weight lies within a rounding of the grid.
+
+The dequantized weight of a scheme is the real number (integer - zero point) * scale, which float64
+holds exactly. ONNX's DequantizeLinear and torchao give that product rounded to float32: a rounding
+of execution, which ``--arithmetic float32`` covers.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ class Rounded:
     Attributes:
         values: the dequantized values after rounding to nearest, of the parameter's shape.
         below: the greatest number of the grid that is at most the original value, the grid's
-            lowest where there is none.
-        above: likewise the least that is at least the original value.
+            lowest where there is none; one step lower where the tool's floor is.
+        above: likewise the least that is at least the original value, or the tool's ceiling.
         scale: float64 (exactly float32 numbers), broadcast to the parameter's shape; 1 in float
             formats.
         zero: zero points, broadcast likewise.
@@ -76,7 +79,7 @@ def round_array(value: Array, scheme: Scheme) -> Rounded:
     Raises:
         InputError: groups in an array that is no matrix or that they do not divide (torchao),
             or weights whose scale is beyond float32.
-        SoundnessError: a rounded value that is none of its neighbours (never, if this is right).
+        SoundnessError: a rounded value that is not between its neighbours: a defect.
     """
     value = np.asarray(value, dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -88,16 +91,20 @@ def round_array(value: Array, scheme: Scheme) -> Rounded:
     if not np.isfinite(scale32).all():
         raise InputError("the range of the weights is beyond float32; keep that layer float")
     q0, q1 = scheme.integers()
-    rounded = np.clip(_steps(blocks, scale32[:, None], scheme) + zero[:, None], q0, q1)
-    scale = scale32.astype(np.float64)
+    quotient = _quotients(blocks, scale32[:, None], scheme)
     shaped = [
-        _unblocked(np.broadcast_to(part, blocks.shape), value.shape, scheme)
-        for part in (rounded, scale[:, None], zero[:, None])
+        _unblocked(np.broadcast_to(part, blocks.shape), value.shape, scheme).astype(np.float64)
+        for part in (quotient, scale32[:, None], zero[:, None])
     ]
-    integers, scale, zero = (part.astype(np.float64) for part in shaped)
-    values = (integers - zero) * scale
-    below, above = _neighbours(value, scale, q0 - zero, q1 - zero)
-    if not bool(((values == below) | (values == above)).all()):
+    steps, scale, zero = shaped
+    first, last = q0 - zero, q1 - zero
+    values, low, high = (
+        np.clip(rounded(steps), first, last) * scale for rounded in (np.rint, np.floor, np.ceil)
+    )
+    below, above = _neighbours(value, scale, first, last)
+    below, above = np.minimum(below, low), np.maximum(above, high)
+    integers = np.clip(np.rint(steps), first, last) + zero
+    if not bool(((values >= below) & (values <= above) & (above - below <= 2 * scale)).all()):
         raise SoundnessError(
             "a rounded weight is not next to the original; this is a defect of paramrob: please "
             "report it"
@@ -205,11 +212,11 @@ def _torchao(least: Float32, most: Float32, scheme: Scheme) -> _Parameters:
     return scale, np.clip(q0 - np.rint(least / scale), q0, q1).astype(np.float64)
 
 
-def _steps(blocks: Float32, scale: Float32, scheme: Scheme) -> Array:
-    """Return the rounded quotients as float64."""
-    direct = scheme.convention == "onnxruntime"
-    quotient = blocks / scale if direct else blocks * (np.float32(1) / scale)
-    return np.asarray(np.rint(quotient), dtype=np.float64)
+def _quotients(blocks: Float32, scale: Float32, scheme: Scheme) -> Float32:
+    """Return weights over scales as the tool computes them, before rounding."""
+    if scheme.convention == "onnxruntime":
+        return blocks / scale
+    return blocks * (np.float32(1) / scale)
 
 
 def _neighbours(value: Array, scale: Array, first: Array, last: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -185,11 +186,31 @@ def test_neighbours_are_the_grids_nearest_on_either_side(
         scale, zero = Fraction(float(found.scale.flat[i])), int(found.zero.flat[i])
         first, last = (q0 - zero) * scale, (q1 - zero) * scale
         below, above = (Fraction(float(a.flat[i])) for a in (found.below, found.above))
-        assert below == max(min(exact // scale * scale, last), first)
-        assert above == max(min(-(-exact // scale) * scale, last), first)
-        assert Fraction(float(found.values.flat[i])) in (below, above)
+        weight, single = np.float32(value.flat[i]), np.float32(scale)
+        direct = convention == "onnxruntime"
+        tools = float(weight / single if direct else weight * (np.float32(1) / single))
+        floor = min(exact // scale, math.floor(tools)) * scale
+        ceiling = max(-(-exact // scale), math.ceil(tools)) * scale
+        assert below == max(min(floor, last), first)
+        assert above == max(min(ceiling, last), first)
+        assert below <= Fraction(float(found.values.flat[i])) <= above <= below + 2 * scale
         if first <= exact <= last:
-            assert below <= exact <= above <= below + scale
+            assert below <= exact <= above
+
+
+def test_a_tool_whose_floor_is_another_step_is_covered() -> None:
+    """Weights stored in float64 just beside a step fall on its other side in float32."""
+    value = np.array([[1.0, 0.0]])
+    scale = float(np.float32(1 / 127))
+    step = 5 * scale
+    rounded_down = np.float32(step) < step
+    value[0, 1] = np.nextafter(step, np.inf if rounded_down else -np.inf)
+    found = round_array(value, Scheme("int8"))
+    assert found.scale[0, 1] == scale
+    quotient = np.float32(value[0, 1]) / np.float32(scale)
+    assert found.below[0, 1] <= math.floor(quotient) * scale
+    assert found.above[0, 1] >= math.ceil(quotient) * scale
+    assert found.below[0, 1] <= value[0, 1] <= found.above[0, 1]
 
 
 def test_a_clipped_weight_has_the_end_of_the_grid_alone() -> None:
