@@ -282,10 +282,6 @@ def heatmap(
     delta: Number | None = None,
     perturbation: PerturbationLike | None = None,
     leave_out: Sequence[str] = (),
-    quantize: Scheme | str | None = None,
-    any_rounding: bool = False,
-    prune: Number | None = None,
-    any_pruning: bool = False,
     noise: Number | None = None,
     domain: DomainLike | None = None,
     kind: Kind = "both",
@@ -309,12 +305,7 @@ def heatmap(
         delta: every parameter within this distance of its trained value.
         perturbation: instead of ``delta`` sizes by layer.
         leave_out: layers that do not move.
-        quantize: as in :func:`check`, like ``any_rounding``, ``prune``, ``any_pruning`` and
-            ``noise``.
-        any_rounding: to either neighbour.
-        prune: the smallest weights set to 0.
-        any_pruning: any weights set to 0.
-        noise: a share of each magnitude.
+        noise: instead, every parameter within this share of its magnitude.
         domain: a box of all inputs.
         kind: ``epsilon``, how far the confidence moves at each point; ``flips``, where labels
             can change; or ``both``.
@@ -366,10 +357,6 @@ def heatmap(
         perturbation=perturbation,
         leave_out=tuple(leave_out),
         domain=domain,
-        quantize=quantize,
-        any_rounding=any_rounding,
-        prune=prune,
-        any_pruning=any_pruning,
         noise=noise,
     )
     return compute(build(asked, meant(model, output, level, False)), wanted)

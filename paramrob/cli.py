@@ -261,7 +261,7 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     from paramrob.requests.build import Asked
     from paramrob.requests.deployments import deployment_options
 
-    perturbation = ("delta", "perturbation", "leave_out")
+    perturbation = ("delta", "perturbation", "noise", "leave_out")
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     # export has no arithmetic: formulas are about real numbers.

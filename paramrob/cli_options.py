@@ -45,6 +45,9 @@ _PERTURBATION = (
         metavar="FILE.toml",
         help='Sizes by layer: [default] and [layer."NAME"] with delta, relative, weights, biases.',
     ),
+    click.option(
+        "--noise", metavar="RELATIVE", help="Every parameter within this share of its magnitude."
+    ),
     click.option("--leave-out", metavar="LAYER", multiple=True, help="This layer does not move."),
 )
 _DEPLOYMENT = (
@@ -92,9 +95,6 @@ _DEPLOYMENT = (
         "--prune", metavar="FRACTION", help="The smallest weights become 0; then quantized, if so."
     ),
     click.option("--any-pruning", is_flag=True, help="Any subset of the weights becomes 0."),
-    click.option(
-        "--noise", metavar="RELATIVE", help="Every parameter within this share of its magnitude."
-    ),
 )
 _BOX = (
     click.option(
@@ -293,7 +293,7 @@ _HEATMAP = (
 
 def heatmap_options(command: Command) -> Command:
     """Add the options of ``heatmap``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _DEPLOYMENT, _BOX, _MODEL, _HEATMAP)):
+    for group in reversed((_PERTURBATION, _BOX, _MODEL, _HEATMAP)):
         for option in reversed(group):
             command = option(command)
     return command

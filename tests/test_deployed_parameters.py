@@ -20,6 +20,7 @@ from paramrob.models.model import InputInfo, Model, OutputInfo
 from paramrob.models.network import Activation, Array, Dense, Input, Network, Node, Parameter
 from paramrob.perturbation import Perturbation
 from paramrob.quantize.apply import rounded
+from paramrob.quantize.deployment import Deployment
 from paramrob.quantize.scheme import Scheme
 from paramrob.requests.build import Asked, build
 from paramrob.verdict import Verdict
@@ -353,19 +354,21 @@ def test_the_command_on_a_page_keeps_the_switch(tmp_path: Path) -> None:
     assert "--quantize uint8 --any-rounding --affine" in page.read_text()
 
 
-def test_heatmaps_and_formulas_of_rounded_networks(tmp_path: Path) -> None:
-    target = tmp_path / "map.json"
-    given = ("--quantize", "int8", "--points", "5", "--json", target)
-    assert invoke("heatmap", CATS, *given).exit_code == 0
-    found = json.loads(target.read_text())
-    assert found["perturbation"]["format"] == "int8"
-    assert max(found["epsilon"]["upper"]) < 0.0069
-    grid = ("--quantize", "int8", "--any-rounding")
-    result = invoke("heatmap", CATS, *grid, "--json", target)
-    assert result.exit_code == 2
-    assert "leave --any-rounding and --any-pruning out" in result.stderr
+def test_formulas_of_rounded_networks() -> None:
     formula = invoke("export", CATS, "--quantize", "int8", "-o", "-").stdout
     assert "; perturbation: kind quantize, format int8" in formula
+
+
+def test_heatmaps_show_noise_but_no_boxes_that_miss_the_trained_network(tmp_path: Path) -> None:
+    """A cell where a rounded network has one label says nothing of the trained network's."""
+    target = tmp_path / "map.json"
+    given = ("--noise", "0.001", "--points", "5", "--json", target)
+    assert invoke("heatmap", CATS, *given).exit_code == 0
+    assert json.loads(target.read_text())["perturbation"] == {"kind": "noise", "relative": "0.001"}
+    box = Deployment(Scheme("int4")).perturbation(named_model().network)
+    for kind in ("epsilon", "flips"):
+        with pytest.raises(InputError, match="boxes around the trained parameters"):
+            paramrob.heatmap(named_model(), perturbation=box, kind=kind)
 
 
 def test_proofs_of_floating_point_execution_hold_for_rounded_parameters() -> None:

@@ -87,8 +87,7 @@ def inner_radii(problem: Problem, chain: Chain) -> tuple[Radii, ...]:
     """
     if problem.uncertain.perturbation.only_ends:
         raise BackendError(
-            "heatmaps show boxes of parameters and single networks, not grids; leave "
-            "--any-rounding and --any-pruning out"
+            "flips are proved for boxes of parameters, not for grids; ask about --delta instead"
         )
     nodes = {node.name: node for node in problem.uncertain.network.nodes}
     found = []

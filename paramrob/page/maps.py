@@ -19,7 +19,7 @@ from paramrob.plots.draw import svg_text
 from paramrob.plots.maps import Heatmap
 from paramrob.plots.tables import as_json, notes
 from paramrob.report import json_text
-from paramrob.wording import domain_words, measured, output_words, perturbation_words, vectors
+from paramrob.wording import domain_words, measured, output_words, perturbation_words
 
 _MEANINGS = (
     "Stable: proved that no parameter vector in the box changes a label anywhere in that part. "
@@ -72,7 +72,7 @@ def _question(heatmap: Heatmap) -> str:
         parts.append(f"how far can the {what} move")
     if heatmap.flips is not None:
         parts.append("where can the label flip")
-    said = f"{', and '.join(parts)}, {plane} and {vectors(heatmap.request)}?"
+    said = f"{', and '.join(parts)}, {plane} and every parameter vector in the box?"
     return said[:1].upper() + said[1:]
 
 

@@ -12,7 +12,6 @@ from paramrob.plots import tables
 from paramrob.plots.maps import Heatmap, MapAsked, compute
 from paramrob.report import json_text
 from paramrob.requests.build import Asked, build
-from paramrob.requests.deployments import deployment_options
 
 
 def answer(model: Callable[[], Model], options: Mapping[str, Any]) -> tuple[Heatmap, list[str]]:
@@ -32,9 +31,8 @@ def answer(model: Callable[[], Model], options: Mapping[str, Any]) -> tuple[Heat
     wanted = MapAsked(
         x=options["x_name"], y=options["y_name"], **{name: options[name] for name in same}
     )
-    names = ("delta", "perturbation", "leave_out", "domain", "domain_from")
-    given = {name: options[name] for name in names} | deployment_options(options)
-    asked = Asked("heatmap", wanted.quantity, **given)
+    names = ("delta", "perturbation", "noise", "leave_out", "domain", "domain_from")
+    asked = Asked("heatmap", wanted.quantity, **{name: options[name] for name in names})
     picture = options["output_file"]
     if picture is not None:
         from paramrob.plots.draw import check_ending
