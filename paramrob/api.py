@@ -14,7 +14,7 @@ from paramrob.models.model import Model, OutputInfo, OutputKind
 from paramrob.point_table import PointTable
 from paramrob.properties import Quantity
 from paramrob.quantize.scheme import Scheme
-from paramrob.requests.build import Asked, Command, PerturbationLike, build
+from paramrob.requests.build import Asked, Command, PerturbationLike, Request, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
 from paramrob.requests.views import Fixes
 from paramrob.solve import make_settings, solve
@@ -364,14 +364,31 @@ def heatmap(
 
 def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
     """Answer a question from the arguments of the function that asks it, by name."""
+    request, outcome = answered(command, quantity, given)
+    return replace(outcome, notes=(*request.assumptions, *outcome.notes))
+
+
+def answered(
+    command: Command, quantity: Quantity | None, given: Mapping[str, Any]
+) -> tuple[Request, Outcome]:
+    """Answer a question, and return with the answer what was asked, for reports.
+
+    Args:
+        command: ``check`` or ``estimate``.
+        quantity: to estimate.
+        given: every argument of :func:`check`, by name.
+
+    Raises:
+        InputError: as :func:`check`.
+        SoundnessError: as :func:`check`.
+    """
     options = {name: given[name] for name in _QUESTION}
     asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
     settings = make_settings(**{name: given[name] for name in _ENGINE})
     subject = meant(given["model"], given["output"], given["level"], given["fold_batch_norm"])
     request = build(asked, subject)
     table = None if given["csv"] is None else PointTable(given["csv"], request)
-    outcome = solve(request, replace(settings, progress=given["progress"]), table)
-    return replace(outcome, notes=(*request.assumptions, *outcome.notes))
+    return request, solve(request, replace(settings, progress=given["progress"]), table)
 
 
 def meant(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:

@@ -16,8 +16,6 @@ from paramrob.verdict import Outcome, Verdict
 
 WIDTHS = tuple(range(WIDEST, NARROWEST - 1, -1))
 _TIME_UP = "the time was used up before this width; raise --timeout"
-_STOPPED = "stopped by"
-"""What the reason of an answer holds where a person stopped the engine."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,6 @@ def _answers(requests: Mapping[int, Request], settings: Settings) -> dict[int, O
             if left <= 0:
                 return outcomes
             outcomes[bits] = solve(requests[bits], replace(settings, timeout=left))
-            if _STOPPED in (outcomes[bits].reason or ""):
+            if outcomes[bits].interrupted:
                 return outcomes
     return outcomes

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from paramrob import __version__
-from paramrob.cli_options import command_line, export_options, heatmap_options, shared_options
+from paramrob.cli_options import (
+    command_line,
+    export_options,
+    gate_options,
+    heatmap_options,
+    shared_options,
+)
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
     from paramrob.verdict import Outcome
 
 BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
+_READ = ("sidecar", "perturbation", "domain", "domain_from", "at")
+_WRITTEN = ("json_file", "html_file", "csv_file", "witness_file", "junit_file", "certificate_file")
 
 
 def _with_exit_codes(command: Callable[..., int]) -> Callable[..., NoReturn]:
@@ -65,13 +73,14 @@ def main() -> None:
 
     \b
     Exit codes: 0 proved, 1 refuted with a witness, 2 bad input, 3 open or stopped,
-    4 internal error.
+    4 internal error. With check --fail-on refuted an open question exits with 0 as well.
     """
 
 
 @main.command()
 @click.argument("model")
 @shared_options
+@gate_options
 @_with_exit_codes
 def check(model: str, **options: Any) -> int:
     """Prove or refute a property of MODEL: do its labels stay, by default.
@@ -80,6 +89,7 @@ def check(model: str, **options: Any) -> int:
     paramrob check model.pt --delta 0.01
     paramrob check model.pt --delta 0.01 --domain 6.3:20.5,2.0:3.9 --sigma 0.06
     paramrob check model.onnx --delta 1e-3 --at test.npz --csv rows.csv
+    paramrob check model.onnx --delta 1e-3 --at test.npz --junit gate.xml --certificate gate.json
     """
     return _answer(_asked("check", None, options), model, options)
 
@@ -230,6 +240,7 @@ def _bits(model: str, options: dict[str, Any]) -> int:
             raise InputError(f"estimate bits writes no --{written}; give --json FILE")
     for name in ("json_file", "witness_file"):
         _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    _check_apart(model, options)
     asked = _asked("estimate", None, options | {"quantize": "int8"})
     settings = _settings(options)
     with ProgressLine(_console(stderr=True)) as line:
@@ -273,6 +284,7 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from dataclasses import replace
 
+    from paramrob.gate import Gate
     from paramrob.point_table import PointTable
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
@@ -280,14 +292,21 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from paramrob.solve import solve
 
     settings = _settings(options)
-    for name in ("json_file", "html_file", "csv_file", "witness_file"):
-        _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    for name in _WRITTEN:
+        _check_writable(options.get(name), f"--{name.removesuffix('_file')}")
+    _check_apart(model, options)
+    files = (options.get("junit_file"), options.get("certificate_file"))
+    gate = Gate(options.get("fail_on", "unknown"), *files)
     request = build(asked, _loaded(model, options))
     table = None if options["csv_file"] is None else PointTable(options["csv_file"], request)
+    gate.clear()
     with ProgressLine(_console(stderr=True)) as line:
         outcome = solve(request, replace(settings, progress=line), table, line.points)
-    _write(request, outcome, options)
-    return exit_code(outcome, settings.tolerance)
+    saved = _write(request, outcome, options)
+    command = command_line(click.get_current_context())
+    for said in gate.finish(request, outcome, witness_file=saved, command=command):
+        _say(said)
+    return exit_code(outcome, settings.tolerance, gate.fail_on)
 
 
 def _loaded(model: str, options: dict[str, Any]) -> Model:
@@ -305,7 +324,8 @@ def _loaded(model: str, options: dict[str, Any]) -> Model:
     )
 
 
-def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
+def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> str | None:
+    """Write what the options name and print the rest; return where the witness was saved."""
     from paramrob.report import as_json, json_text
     from paramrob.report_text import print_report
     from paramrob.witnesses import save_reported
@@ -319,7 +339,7 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
         text = json_text(as_json(request, outcome, saved))
         if json_file == "-":
             click.echo(text)
-            return
+            return saved
         _write_text(json_file, text + "\n", "--json")
     print_report(
         _console(),
@@ -330,6 +350,7 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
         verbose=options["verbose"],
         quiet=options["quiet"],
     )
+    return saved
 
 
 def _write_page(
@@ -355,6 +376,22 @@ def _check_writable(path: str | None, option: str) -> None:
     folder = Path(path).absolute().parent
     if Path(path).is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")
+
+
+def _check_apart(model: str, options: dict[str, Any]) -> None:
+    """Refuse two outputs, or an output and an input, that are one file."""
+    taken = {os.path.realpath(model): "MODEL"}
+    for name in _READ:
+        if options.get(name) is not None:
+            taken[os.path.realpath(options[name])] = f"--{name.replace('_', '-')}"
+    for name in _WRITTEN:
+        path, option = options.get(name), f"--{name.removesuffix('_file')}"
+        if path is None or (path == "-" and name == "json_file"):
+            continue
+        file = os.path.realpath(path)
+        if file in taken and (Path(file).is_file() or not Path(file).exists()):
+            raise InputError(f"{option} and {taken[file]} are both {path}; name another file")
+        taken[file] = option
 
 
 def _write_text(path: str, text: str, option: str) -> None:

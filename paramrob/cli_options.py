@@ -16,6 +16,7 @@ ARITHMETICS = ("real", "float32", "float16", "bfloat16")
 ACCUMULATED = ("float32", "float16", "bfloat16", "float64")
 CONVENTIONS = ("onnxruntime", "litert", "torchao")
 KINDS = ("epsilon", "flips", "both")
+FAIL_ON = ("refuted", "unknown")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -204,6 +205,25 @@ _OUTPUT = (
 )
 
 
+_GATE = (
+    click.option(
+        "--fail-on",
+        type=click.Choice(FAIL_ON),
+        metavar="WHAT",
+        default="unknown",
+        show_default=True,
+        help="refuted: what stays open exits with 0; unknown: it fails the gate as well.",
+    ),
+    click.option("--junit", "junit_file", metavar="FILE.xml", help="Write JUnit XML."),
+    click.option(
+        "--certificate",
+        "certificate_file",
+        metavar="FILE.json",
+        help="Write what was proved, in one sentence and in full; only if it was.",
+    ),
+)
+
+
 _EXPORT = (
     click.option(
         "--encoding",
@@ -315,6 +335,13 @@ def shared_options(command: Command) -> Command:
     for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
+    return command
+
+
+def gate_options(command: Command) -> Command:
+    """Add the options of a release gate; they belong below :func:`shared_options`."""
+    for option in reversed(_GATE):
+        command = option(command)
     return command
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paramrob.decimals import bracket_texts, middle, nearest_text
-from paramrob.models.model import Model, OutputInfo
+from paramrob.decimals import bracket_texts
+from paramrob.models.model import Model
 from paramrob.report import boundary_sentence, is_closed, label_name, reported_witness, versions
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
-from paramrob.verdict import Interval, Outcome, Verdict, Witness
+from paramrob.verdict import Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
     accuracy_under,
@@ -22,13 +22,13 @@ from paramrob.wording import (
     ends_said,
     inputs_text,
     output_words,
+    outputs_text,
     percent,
     perturbation_words,
     property_words,
     question,
 )
 
-_SHOWN_OUTPUTS = 10
 _SHOWN_POINTS = 10
 _STYLES = {Verdict.ROBUST: "bold green", Verdict.NOT_ROBUST: "bold red"}
 _VERDICTS = {
@@ -201,19 +201,8 @@ def _outputs(model: Model, witness: Witness) -> RenderableType:
     for side, values, label in zip(sides, outputs, witness.labels, strict=True):
         name = label_name(model.output, label)
         said = "" if name is None else f"label {name}"
-        grid.add_row(Text(side), Text(_values(values, model.output)), Text(said))
+        grid.add_row(Text(side), Text(outputs_text(values, model.output)), Text(said))
     return grid
-
-
-def _values(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
-    digits = 10 if len(outputs) == 1 else 4
-    texts = [nearest_text(middle(interval), digits) for interval in outputs[:_SHOWN_OUTPUTS]]
-    level = None if meaning.level is None else nearest_text(float(meaning.level), digits)
-    if len(outputs) == 1 and texts[0] == level:
-        # Rounded, it would stand on the boundary that it may lie beside.
-        texts = [repr(middle(outputs[0]))]
-    more = len(outputs) - _SHOWN_OUTPUTS
-    return " ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
 def _points(

@@ -11,13 +11,10 @@ import base64
 import json
 import os
 import re
-import secrets
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,6 +23,7 @@ from paramrob.arithmetic import Arithmetic, arithmetic_from
 from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text
+from paramrob.files import replacing
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
 from paramrob.perturbation import GivenInterval, Perturbation
@@ -59,7 +57,7 @@ def save_witness(
     for name, value in witness.parameters.items():
         arrays[_PREFIX + name] = np.asarray(value, dtype=np.float64)
     arrays["meta"] = np.array(json.dumps(dict(meta)))
-    with _replacing(Path(path)) as (file, temporary):
+    with replacing(Path(path), "the witness") as (file, temporary):
         try:
             np.savez(file, **arrays)
         except (ValueError, UnicodeError) as error:
@@ -322,31 +320,6 @@ def _same_network(a: Network, b: Network) -> bool:
     return a.nodes == b.nodes and all(
         np.array_equal(p.value, b.parameters[name].value) for name, p in a.parameters.items()
     )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a temporary file beside ``path`` that takes its place if the block succeeds."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
-    try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            raise InputError(f"{path} is no regular file; give another name for the witness")
-        with temporary.open("xb") as file:
-            yield file, temporary
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be written: {reason}; give another file") from None
-    finally:
-        _quietly(lambda: temporary.unlink(missing_ok=True))
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except (OSError, ValueError):
-        return
 
 
 def _check_written(temporary: Path, path: str | os.PathLike[str], arrays: Json) -> None:

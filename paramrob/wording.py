@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from paramrob.decimals import middle, nearest_text
 from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
@@ -13,9 +14,11 @@ from paramrob.properties import Property
 from paramrob.quantize.deployment import Deployment
 from paramrob.report import label_name
 from paramrob.requests.build import Request
-from paramrob.verdict import Bracket
+from paramrob.several import PointsOutcome
+from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
 
 SHOWN_INPUTS = 8
+_SHOWN_OUTPUTS = 10
 _BRACKETS = {
     "epsilon": "largest change of the {output}",
     "sigma": "farthest flip: lead of the best logit",
@@ -202,6 +205,65 @@ def output_words(model: Model) -> str:
     level = decimal_text(output.level)
     after = " after the sigmoid" if output.kind == "logit" else ""
     return f"{output.kind}; label {one} above {level}{after}, else {zero}"
+
+
+def outputs_text(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
+    """Return the first outputs of a network, short, and how many more there are."""
+    digits = 10 if len(outputs) == 1 else 4
+    texts = [nearest_text(middle(interval), digits) for interval in outputs[:_SHOWN_OUTPUTS]]
+    level = None if meaning.level is None else nearest_text(float(meaning.level), digits)
+    if len(outputs) == 1 and texts[0] == level:
+        # Rounded, it would stand on the boundary that it may lie beside.
+        texts = [repr(middle(outputs[0]))]
+    more = len(outputs) - _SHOWN_OUTPUTS
+    return " ".join(texts) + (f" and {more} more" if more > 0 else "")
+
+
+def witness_lines(model: Model, witness: Witness) -> tuple[str, ...]:
+    """Return a counterexample in words: its input, then the outputs of both networks."""
+    lines = [inputs_text(model, witness.input.ravel())]
+    outputs = (witness.reference_output, witness.perturbed_output)
+    for side, values, label in zip(("trained", "perturbed"), outputs, witness.labels, strict=True):
+        name = label_name(model.output, label)
+        said = "" if name is None else f", label {name}"
+        lines.append(f"{side}: {outputs_text(values, model.output)}{said}")
+    return tuple(lines)
+
+
+def refuted_words(request: Request, outcome: Outcome) -> str:
+    """Return what a counterexample to one problem of a check does, in one line.
+
+    A point whose answer was read from a table has no counterexample any more.
+    """
+    asked, output, witness = request.asked.property(), request.model.output, outcome.witness
+    done = "the label changes"
+    if asked.epsilon is not None:
+        done = f"the {measured(output)} moves by more than {decimal_text(asked.epsilon)}"
+    elif witness is not None and None not in witness.labels:
+        before, after = (label_name(output, label) for label in witness.labels)
+        done = f"the label changes from {before} to {after}"
+    if asked.sigma is not None:
+        done += f" at least {decimal_text(asked.sigma)} from the decision boundary"
+    if witness is None:
+        return f"{done} (the counterexample was not kept)"
+    return f"{done} at {inputs_text(request.model, witness.input.ravel())}"
+
+
+def counts_words(outcome: PointsOutcome) -> str:
+    """Return how many of the points were proved, refuted and left open."""
+    verdicts = [part.verdict for part in outcome.points]
+    proved, refuted, left = (
+        verdicts.count(v) for v in (Verdict.ROBUST, Verdict.NOT_ROBUST, Verdict.UNKNOWN)
+    )
+    return f"{proved} of {len(verdicts)} points were proved, {refuted} refuted, {left} left open"
+
+
+def passed_words(outcome: Outcome) -> str:
+    """Return the sentence about an answer that proves nothing and is let pass all the same."""
+    said = "neither proved nor refuted"
+    if isinstance(outcome, PointsOutcome):
+        said = counts_words(outcome)
+    return f"{said}: the gate lets this pass, because it fails on what is refuted alone"
 
 
 def percent(share: float) -> str:

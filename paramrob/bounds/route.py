@@ -55,6 +55,15 @@ def suits_pass(problem: Problem, settings: Settings) -> bool:
     )
 
 
+def suits_search(problem: Problem) -> bool:
+    """Whether the search on chains knows both networks: alike, and nothing but its layers."""
+    if not is_chain(problem):
+        return False
+    pairs = (problem.reference, problem.uncertain.network)
+    ours, theirs = (stages(network, problem.output) for network in pairs)
+    return ours[0] == theirs[0] and [s.kind for s in ours[1]] == [s.kind for s in theirs[1]]
+
+
 def decide(problem: Problem, settings: Settings) -> Outcome:
     """Decide ``problem.property``.
 
@@ -62,8 +71,12 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
         InputError: no property is asked.
         BackendError: neither engine can express the problem.
     """
+    if isinstance(problem.domain, Box) and not suits_search(problem):
+        from paramrob.bounds.graph import box_answers
+
+        check_real(problem, "the search over boxes of inputs")
+        return box_answers.decide(problem, settings)
     if not suits_pass(problem, settings):
-        _check_box(problem)
         return decision.decide(problem, settings)
     return search(problem, decide_points([problem], settings)[0], settings)
 
@@ -91,8 +104,12 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         InputError: no such quantity, or one that needs labels or a property that are missing.
         BackendError: neither engine can express the problem.
     """
-    if isinstance(problem.domain, Box) or (is_chain(problem) and _can_search(problem, settings)):
-        _check_box(problem)
+    if isinstance(problem.domain, Box) and quantity != "delta" and not suits_search(problem):
+        from paramrob.bounds.graph import box_answers
+
+        check_real(problem, "the search over boxes of inputs")
+        return box_answers.estimate(problem, quantity, settings)
+    if suits_search(problem) and _can_search(problem, settings):
         return decision.estimate(problem, quantity, settings)
     if quantity == "epsilon":
         return estimate_points([problem], settings)[0]
@@ -190,11 +207,14 @@ def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Out
 
 
 def _delta(problem: Problem, settings: Settings) -> Outcome:
-    """Bisect on the box by decisions of the pass."""
+    """Bisect on the box of parameters by decisions of the pass."""
     from paramrob.largest_delta import largest_delta
 
     def decided(trial: Problem, seconds: float) -> Outcome:
-        return decide_points([trial], replace(settings, timeout=seconds))[0]
+        share = replace(settings, timeout=seconds)
+        if isinstance(trial.domain, Box):
+            return decide(trial, share)
+        return decide_points([trial], share)[0]
 
     started = time.monotonic()
     found = largest_delta(problem, settings, settings.timeout, decided)
@@ -229,13 +249,3 @@ def _sigma(problem: Problem, settings: Settings) -> Outcome:
 
 def _can_search(problem: Problem, settings: Settings) -> bool:
     return not isinstance(problem.domain, Ball) and settings.method is None
-
-
-def _check_box(problem: Problem) -> None:
-    if isinstance(problem.domain, Box):
-        check_real(problem, "the search over boxes of inputs")
-    if isinstance(problem.domain, Box) and not is_chain(problem):
-        raise BackendError(
-            "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "
-            "ReLU, sigmoid or tanh; ask about points with --at (and --input-radius) instead"
-        )

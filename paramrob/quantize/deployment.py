@@ -113,17 +113,20 @@ class Deployment:
 
     def words(self) -> str:
         """Return which parameters are possible, in one sentence."""
+        unpruned = _but_for(self.leave_out)
         if self.any_pruning:
-            return "any pruning: each weight is 0 or as trained, whatever the subset"
+            return f"any pruning: each weight{unpruned} is 0 or as trained, whatever the subset"
         share = "" if self.prune is None else f"{decimal_text(self.prune * 100)} %"
         if self.scheme is None:
             return (
-                f"this pruning: the {share} of the weights that are smallest in magnitude are 0, "
-                "the others as trained"
+                f"this pruning: the {share} of the weights{unpruned} that are smallest in "
+                "magnitude are 0, the others as trained"
             )
         scheme = self.scheme
         what = "weight and bias" if scheme.is_float and scheme.bias is None else "weight"
-        first = f" after the smallest {share} of the weights were set to 0" if share else ""
+        what += _but_for(scheme.keep)
+        first = f" after the smallest {share} of the weights{unpruned} were set to 0"
+        first = first if share else ""
         if self.any_rounding:
             each = f"each {what} on either neighbour in {scheme.words()}{first}"
             return f"any rounding: {each}; {_LIMITS}"
@@ -204,6 +207,10 @@ class Deployment:
             share == "any",
             tuple(leave_out),
         )
+
+
+def _but_for(layers: tuple[str, ...]) -> str:
+    return f" (but for {', '.join(layers)})" if layers else ""
 
 
 def _share(text: str) -> Fraction:

@@ -140,6 +140,9 @@ def test_words_tell_the_questions_apart() -> None:
     assert "weight and bias" in Deployment(Scheme("float16")).words()
     assert "smallest 50 % of the weights were set to 0" in Deployment(Scheme(), prune=HALF).words()
     assert Deployment(any_pruning=True).words().startswith("any pruning: each weight is 0 or as")
+    kept = Deployment(Scheme(keep=("a", "b")), prune=HALF, leave_out=("c",)).words()
+    assert "each weight (but for a, b) is exactly" in kept
+    assert "50 % of the weights (but for c) were set to 0" in kept
 
 
 def test_what_stays_as_it_is_is_said() -> None:

@@ -87,7 +87,7 @@ class Attack:
         batch = low.shape[0]
 
         def value(moved: dict[str, Tensor], x: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
-            result = execute(self.network, {**self.still, **moved}, x, self.last)
+            result = self.results(moved, x)
             return objective(result, aim), result
 
         climb = vmap(grad_and_value(value, argnums=(0, 1), has_aux=True))
@@ -108,6 +108,10 @@ class Attack:
         if best is None:
             raise ValueError("a search needs a step")
         return best
+
+    def results(self, moved: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the result that an objective reads, of one input ``(in,)``."""
+        return execute(self.network, {**self.still, **moved}, x, self.last)
 
     def _clamp(self, name: str, value: Tensor) -> Tensor:
         low, high = self.box[name]

@@ -16,6 +16,7 @@ from torch import Tensor
 from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.backward import Rows, pull, slackened
+from paramrob.bounds.graph.change import Change, change_planes, undecided
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines, lines, slopes
 from paramrob.bounds.graph.program import Program
@@ -63,6 +64,9 @@ class GraphPass:
         )
         bent = (Activation, Snap)
         self._read = {step.inputs[0] for step in program.steps if isinstance(step.kind, bent)}
+        for step in program.steps:
+            if isinstance(step.kind, Change):
+                self._read.update(step.inputs[1:])
 
     def analyse(self, low: Tensor, high: Tensor, method: Method = "crown") -> Analysis:
         """Bound every step on every input box.
@@ -86,6 +90,11 @@ class GraphPass:
             if method != "ibp" and isinstance(kind, Snap):
                 given = intervals.known[self.program.steps[k].inputs[0]]
                 found[k], flat[k] = snap_lines(kind, given.low, given.high)
+            if method != "ibp" and isinstance(kind, Change):
+                z, e, p = (intervals.known[i] for i in self.program.steps[k].inputs)
+                intervals.planes[k] = change_planes(
+                    kind, (z.low, z.high), (e.low, e.high), (p.low, p.high)
+                )
             # last: a step that is read may be an activation itself
             if backward and k in self._read and not intervals.tight[k]:
                 self._narrow(intervals, [found, flat], k)
@@ -109,6 +118,13 @@ class GraphPass:
             best = torch.maximum(best, torch.cat(parts, 1))
         return best
 
+    def slopes(self, analysis: Analysis, rows: Tensor) -> Tensor:
+        """Return the coefficients of rows on the inputs, ``(batch, rows, in)``, for heuristics."""
+        last = len(self.program.steps) - 1
+        start = self._start(last, rows)
+        pull(analysis.intervals, analysis.lines, start, keep=True)
+        return start.seen.get(0, rows.new_zeros(*rows.shape[:2], self.program.steps[0].size))
+
     def _concretised(self, analysis: Analysis, rows: Tensor) -> Tensor:
         """Merge the rows with a last affine layer, then take the interval of what it reads."""
         last = len(self.program.steps) - 1
@@ -129,7 +145,7 @@ class GraphPass:
     def _narrow(self, intervals: Intervals, found: list[dict[int, Lines]], k: int) -> None:
         """Pull rows back for the neurons of step ``k`` whose interval matters."""
         known = intervals.known[k]
-        index, counts = needed(self._matters(k, known))
+        index, counts = needed(self._matters(intervals, k, known))
         if not counts:
             return
         batch, size = known.low.shape
@@ -144,13 +160,16 @@ class GraphPass:
                 high.scatter_reduce_(1, at, -values[:, count:], "amin")
         intervals.known[k] = Interval(low, high)
 
-    def _matters(self, k: int, known: Interval) -> Tensor:
+    def _matters(self, intervals: Intervals, k: int, known: Interval) -> Tensor:
         mask = torch.zeros_like(known.low, dtype=torch.bool)
         for step in self.program.steps:
             if isinstance(step.kind, Activation) and step.inputs[0] == k:
                 mask |= bends(step.kind, known)
             if isinstance(step.kind, Snap) and step.inputs[0] == k:
                 mask |= known.low < known.high
+            if isinstance(step.kind, Change) and k in step.inputs[1:]:
+                z, p = intervals.known[step.inputs[0]], intervals.known[step.inputs[2]]
+                mask |= undecided(step.kind, (z.low, z.high), (p.low, p.high))
         return mask
 
     def _neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:
