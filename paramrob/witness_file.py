@@ -228,21 +228,20 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
             only_ends=said.get("only_ends") is True,
             words=words if isinstance(words, str) else None,
         )
-        if kind in KINDS:
-            _check_deployed(box, description, network)
-        return box
+        return _deployed(box, description, network) if kind in KINDS else box
     absolute, relative = ({n: _rational(v, n) for n, v in table.items()} for table in tables)
     return Perturbation(absolute, relative, kind, _table(said, "description"))
 
 
-def _check_deployed(box: Perturbation, said: Json, network: Network) -> None:
-    """Make sure that the ends are those of the scheme that the file names."""
+def _deployed(box: Perturbation, said: Json, network: Network) -> Perturbation:
+    """Return the box of the scheme that the file names, which has to be the box that it holds."""
     again = Deployment.from_json(said).perturbation(network)
     if not same_box(again, box, network):
         raise InputError(
             "the witness's parameters are not on the grid that its scheme gives this model; ask "
             "the question again to get a new witness"
         )
+    return again
 
 
 def _packed(values: Array) -> str:
