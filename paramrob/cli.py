@@ -26,6 +26,7 @@ from paramrob.cli_options import (
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
+    from paramrob.engine import Settings
     from paramrob.models.model import Model
     from paramrob.requests.build import Asked, Request
     from paramrob.verdict import Outcome
@@ -95,7 +96,7 @@ def check(model: str, **options: Any) -> int:
 
 @main.command()
 @click.argument("model")
-@click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta")))
+@click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta", "bits")))
 @shared_options
 @_with_exit_codes
 def estimate(model: str, quantity: str, **options: Any) -> int:
@@ -105,7 +106,10 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
     epsilon  the largest change of the confidence
     sigma    how far from the decision boundary a label can flip
     delta    the largest box in which a property holds
+    bits     the fewest bits of integer weights from which on it holds
     """
+    if quantity == "bits":
+        return _bits(model, options)
     return _answer(_asked("estimate", quantity, options), model, options)
 
 
@@ -219,15 +223,62 @@ def solvers() -> int:
     return 0
 
 
+def _bits(model: str, options: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from paramrob.bit_widths import decide_widths
+    from paramrob.progress import ProgressLine
+    from paramrob.report import json_text
+    from paramrob.report_bits import bits_json, exit_code_of_bits, print_bits
+    from paramrob.witnesses import save_reported
+
+    if options["quantize"] is not None:
+        raise InputError("estimate bits tries every width: leave --quantize out")
+    for name in ("csv_file", "html_file"):
+        if options[name] is not None:
+            written = name.removesuffix("_file")
+            raise InputError(f"estimate bits writes no --{written}; give --json FILE")
+    for name in ("json_file", "witness_file"):
+        _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    _check_apart(model, options)
+    asked = _asked("estimate", None, options | {"quantize": "int8"})
+    settings = _settings(options)
+    with ProgressLine(_console(stderr=True)) as line:
+        found = decide_widths(asked, _loaded(model, options), replace(settings, progress=line))
+    saved, held = None, found.witnessed
+    if held is not None:
+        saved = save_reported(held.request, held.outcome, options["witness_file"])
+    if options["json_file"] is not None:
+        text = json_text(bits_json(found, saved))
+        if options["json_file"] == "-":
+            click.echo(text)
+            return exit_code_of_bits(found)
+        _write_text(options["json_file"], text + "\n", "--json")
+    print_bits(_console(), found, saved, options["quiet"])
+    return exit_code_of_bits(found)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from paramrob.solve import make_settings
+
+    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    names = (*engine, "method", "memory")
+    return make_settings(
+        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
+    )
+
+
 def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     from paramrob.requests.build import Asked
+    from paramrob.requests.deployments import deployment_options
 
-    perturbation = ("delta", "perturbation", "leave_out")
+    perturbation = ("delta", "perturbation", "noise", "leave_out")
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     # export has no arithmetic: formulas are about real numbers.
     arithmetic = {n: options[n] for n in ("arithmetic", "accumulate") if n in options}
-    return Asked(command, quantity, **{name: options[name] for name in names}, **arithmetic)
+    given = {name: options[name] for name in names} | deployment_options(options)
+    return Asked(command, quantity, **given, **arithmetic)
 
 
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
@@ -238,13 +289,9 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
     from paramrob.requests.build import build
-    from paramrob.solve import make_settings, solve
+    from paramrob.solve import solve
 
-    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
-    names = (*engine, "method", "memory")
-    settings = make_settings(
-        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
-    )
+    settings = _settings(options)
     for name in _WRITTEN:
         _check_writable(options.get(name), f"--{name.removesuffix('_file')}")
     _check_apart(model, options)

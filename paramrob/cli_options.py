@@ -14,6 +14,7 @@ SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 ARITHMETICS = ("real", "float32", "float16", "bfloat16")
 ACCUMULATED = ("float32", "float16", "bfloat16", "float64")
+CONVENTIONS = ("onnxruntime", "litert", "torchao")
 KINDS = ("epsilon", "flips", "both")
 FAIL_ON = ("refuted", "unknown")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
@@ -65,7 +66,56 @@ _PERTURBATION = (
         metavar="FILE.toml",
         help='Sizes by layer: [default] and [layer."NAME"] with delta, relative, weights, biases.',
     ),
+    click.option(
+        "--noise", metavar="RELATIVE", help="Every parameter within this share of its magnitude."
+    ),
     click.option("--leave-out", metavar="LAYER", multiple=True, help="This layer does not move."),
+)
+_DEPLOYMENT = (
+    click.option(
+        "--quantize",
+        metavar="FORMAT",
+        help="Weights rounded: int2..int16, uint2..uint16, float16, bfloat16, float8_e4m3, "
+        "float8_e5m2.",
+    ),
+    click.option(
+        "--any-rounding",
+        is_flag=True,
+        help="Each to either neighbour of the format, not just to the nearest.",
+    ),
+    click.option(
+        "--granularity",
+        metavar="KIND",
+        help="What shares a scale: tensor, channel or group:N.  [default: tensor]",
+    ),
+    click.option(
+        "--symmetric/--affine",
+        default=None,
+        help="Where the zero point lies.  [default: symmetric if signed]",
+    ),
+    click.option(
+        "--range",
+        "integer_range",
+        type=click.Choice(("full", "narrow")),
+        help="With or without the lowest integer.  [default: the convention's]",
+    ),
+    click.option(
+        "--convention",
+        type=click.Choice(CONVENTIONS),
+        metavar="TOOL",
+        help=f"Whose scales: {', '.join(CONVENTIONS)}.  [default: onnxruntime]",
+    ),
+    click.option(
+        "--bias",
+        "bias_format",
+        type=click.Choice(("float", "int32")),
+        help="What biases become.  [default: float, in float formats that format]",
+    ),
+    click.option("--keep-float", metavar="LAYER", multiple=True, help="This layer is not rounded."),
+    click.option(
+        "--prune", metavar="FRACTION", help="The smallest weights become 0; then quantized, if so."
+    ),
+    click.option("--any-pruning", is_flag=True, help="Any subset of the weights becomes 0."),
 )
 _BOX = (
     click.option(
@@ -263,7 +313,8 @@ def heatmap_options(command: Command) -> Command:
 
 def export_options(command: Command) -> Command:
     """Add the options of ``export``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)):
+    groups = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)
+    for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
     return command
@@ -271,7 +322,8 @@ def export_options(command: Command) -> Command:
 
 def shared_options(command: Command) -> Command:
     """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
-    groups = (_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
+    subject = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL)
+    groups = (*subject, _ARITHMETIC, _ENGINE, _OUTPUT)
     for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
@@ -297,7 +349,9 @@ def command_line(context: click.Context) -> str:
         if isinstance(parameter, click.Argument):
             words.append(str(value))
         elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words.append(max(parameter.opts, key=len))
+            # --symmetric/--affine: one switch with two names
+            names = parameter.opts if context.params[name] else parameter.secondary_opts
+            words.append(max(names or parameter.opts, key=len))
         else:
             option = max(parameter.opts, key=len)
             values = value if parameter.multiple else (value,)

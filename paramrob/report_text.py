@@ -16,6 +16,7 @@ from paramrob.solve import PointsOutcome
 from paramrob.verdict import Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
     ends_said,
@@ -66,6 +67,11 @@ def print_report(
     rows += [("note", Text(note)) for note in outcome.notes]
     if not outcome.exact_encoding:
         text = "shared parameters were relaxed: proofs hold, but an open answer may stay open"
+        if request.perturbation.only_ends:
+            text = (
+                "proofs cover all that lies between a parameter's two values, counterexamples "
+                "these alone: an open answer may stay open"
+            )
         if request.problems[0].arithmetic is not None:
             text = "rounding errors were bounded: proofs hold, but an open answer may stay open"
         rows.append(("note", Text(text)))
@@ -84,6 +90,11 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
     rows: list[tuple[str, RenderableType]] = [
         ("question", Text(f"{claim}?")),
         ("model", Text(str(model.path))),
+        *[
+            ("parameters", Text(words))
+            for words in (problem.uncertain.perturbation.words,)
+            if words
+        ],
         ("inputs", Text(domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
     ]
@@ -207,7 +218,7 @@ def _points(
         text = f"{percent(accuracy.reference)} as trained"
         if accuracy.certified is not None and accuracy.at_most is not None:
             ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-            text += f"; between {ends} under the worst parameters for each point"
+            text += f"; between {ends} {accuracy_under(request)}"
         rows.append(("accuracy", Text(text)))
     shares = outcome.shares
     if shares and accuracy is not None and accuracy.certified is not None:

@@ -29,6 +29,7 @@ from paramrob.models.network import Array, Network
 from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
+from paramrob.quantize.deployment import KINDS, Deployment, same_box
 from paramrob.verdict import Witness
 
 SCHEMA = 1
@@ -219,16 +220,28 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
         if any(tables):
             raise InputError("the witness's meta: a box by ends and by radii; save it again")
         ends = {name: _ends(name, pair, network) for name, pair in given.items()}
-        words = said.get("words")
-        return Perturbation.explicit(
+        words, description = said.get("words"), _table(said, "description")
+        box = Perturbation.explicit(
             ends,
             kind,
-            _table(said, "description"),
+            description,
             only_ends=said.get("only_ends") is True,
             words=words if isinstance(words, str) else None,
         )
+        return _deployed(box, description, network) if kind in KINDS else box
     absolute, relative = ({n: _rational(v, n) for n, v in table.items()} for table in tables)
     return Perturbation(absolute, relative, kind, _table(said, "description"))
+
+
+def _deployed(box: Perturbation, said: Json, network: Network) -> Perturbation:
+    """Return the box of the scheme that the file names, which has to be the box that it holds."""
+    again = Deployment.from_json(said).perturbation(network)
+    if not same_box(again, box, network):
+        raise InputError(
+            "the witness's parameters are not on the grid that its scheme gives this model; ask "
+            "the question again to get a new witness"
+        )
+    return again
 
 
 def _packed(values: Array) -> str:

@@ -11,6 +11,7 @@ from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
 from paramrob.problem import Problem
 from paramrob.properties import Property
+from paramrob.quantize.deployment import Deployment
 from paramrob.report import label_name
 from paramrob.requests.build import Request
 from paramrob.several import PointsOutcome
@@ -32,7 +33,7 @@ def question(request: Request) -> str:
     asked, output = request.asked, request.model.output
     holds = property_words(asked.property(), request.problems[0])
     at = where(request)
-    moved = "every parameter vector in the box"
+    moved = vectors(request)
     if asked.quantity is None:
         return f"{holds}, {at} and {moved}?"
     if asked.quantity == "epsilon":
@@ -40,6 +41,50 @@ def question(request: Request) -> str:
     if asked.quantity == "sigma":
         return f"how far from the decision boundary can a label flip, {at} and {moved}?"
     return f"up to which delta {holds}, {at}?"
+
+
+def vectors(request: Request) -> str:
+    """Return which parameters a statement ranges over, to stand behind "for"."""
+    deployment = request.asked.deployment()
+    if deployment is None:
+        return "every parameter vector in the box"
+    to = _rounded_to(deployment)
+    if deployment.is_grid:
+        return f"every rounding of the parameters{to}" if to else "every pruning of the weights"
+    return f"the parameters rounded{to}" if to else "the pruned weights"
+
+
+def movers(request: Request) -> str:
+    """Return who changes something in a counterexample, in the plural."""
+    deployment = request.asked.deployment()
+    if deployment is None:
+        return "parameters within their box"
+    if not deployment.is_grid:
+        return vectors(request)
+    to = _rounded_to(deployment)
+    return f"parameters rounded{to} one way or the other" if to else "weights, some of them 0,"
+
+
+def nobody_moves(request: Request) -> str:
+    """Return the subject and verb of a sentence about what no parameters do."""
+    deployment = request.asked.deployment()
+    if deployment is None:
+        return "no parameter vector in the box moves"
+    to = _rounded_to(deployment)
+    if deployment.is_grid:
+        return f"no rounding of the parameters{to} moves" if to else "no pruning moves"
+    return f"rounding the parameters{to} does not move" if to else "this pruning does not move"
+
+
+def accuracy_under(request: Request) -> str:
+    """Return which parameters an accuracy is counted with, to stand behind its ends."""
+    if request.asked.is_one_network():
+        return f"with {vectors(request)}"
+    return "under the worst parameters for each point"
+
+
+def _rounded_to(deployment: Deployment) -> str:
+    return "" if deployment.scheme is None else f" to {deployment.scheme.format}"
 
 
 def property_words(asked: Property, problem: Problem) -> str:

@@ -28,6 +28,7 @@ from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Bracket, Outcome, Verdict
 from paramrob.wording import (
+    accuracy_under,
     bracket_meaning,
     domain_words,
     inputs_text,
@@ -35,6 +36,7 @@ from paramrob.wording import (
     percent,
     perturbation_words,
     question,
+    vectors,
 )
 
 SHOWN_POINTS = 50
@@ -48,6 +50,10 @@ REAL = (
 )
 """What a page says its statement is about, where it is real numbers."""
 _RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
+_GRID = (
+    "Each parameter is one of two values. What is proved holds for all values between them as "
+    "well, so an open answer may stay open; a counterexample has one of the two everywhere."
+)
 
 
 def page_of(
@@ -133,7 +139,7 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
     said.append(_semantics(request.problems[0]))
     if not outcome.exact_encoding and request.problems[0].arithmetic is None:
-        said.append(_RELAXED)
+        said.append(_GRID if request.perturbation.only_ends else _RELAXED)
     return tuple(said)
 
 
@@ -152,7 +158,7 @@ def _any(request: Request) -> str:
     inputs = "for every input of the box" if is_box else "at every point asked about"
     if isinstance(request.problems[0].domain, Ball):
         inputs = "for every input within the radius of a point asked about"
-    return f"{inputs} and every parameter vector in the box"
+    return f"{inputs} and {vectors(request)}"
 
 
 def _brackets(
@@ -250,7 +256,7 @@ def _points(request: Request, outcome: Outcome) -> PointsView | None:
         summary = f"{len(parts)} points: {said}."
         odd = [p for p in parts if p[1].verdict is not Verdict.ROBUST]
     shown = tuple(_point(request, i, part) for i, part in odd[:SHOWN_POINTS])
-    return PointsView(summary, _accuracy(outcome), shown, len(odd) - len(shown))
+    return PointsView(summary, _accuracy(request, outcome), shown, len(odd) - len(shown))
 
 
 def _point(request: Request, index: int, part: Outcome) -> PointView:
@@ -258,14 +264,14 @@ def _point(request: Request, index: int, part: Outcome) -> PointView:
     return PointView(index, at, *verdict_answer(part))
 
 
-def _accuracy(outcome: PointsOutcome) -> str | None:
+def _accuracy(request: Request, outcome: PointsOutcome) -> str | None:
     accuracy = outcome.accuracy
     if accuracy is None:
         return None
     text = f"Accuracy: {percent(accuracy.reference)} as trained"
     if accuracy.certified is not None and accuracy.at_most is not None:
         ends = f"{percent(accuracy.certified)} and {percent(accuracy.at_most)}"
-        text += f"; between {ends} under the worst parameters for each point"
+        text += f"; between {ends} {accuracy_under(request)}"
     return f"{text}."
 
 

@@ -64,7 +64,7 @@ class Attack:
             if not interval.radius().any():
                 self.still[name] = value
                 continue
-            low, high = (torch.from_numpy(a).to(device) for a in interval.inner())
+            low, high = (torch.from_numpy(a.copy()).to(device) for a in interval.inner())
             self.box[name], self.centre[name] = (low, high), value
 
     @property
