@@ -20,6 +20,7 @@ from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines, lines, slopes
 from paramrob.bounds.graph.program import Program
 from paramrob.engine import Method
+from paramrob.errors import SoundnessError
 from paramrob.models.network import Activation
 
 BUDGET = 1 << 24
@@ -136,6 +137,11 @@ class GraphPass:
                 values = pull(intervals, chosen, self._neurons(intervals, k, at, size))
                 low.scatter_reduce_(1, at, values[:, :count], "amax")
                 high.scatter_reduce_(1, at, -values[:, count:], "amin")
+        # NaN contradicts nothing: it is no bound. There are no cuts here, so that no set is empty.
+        if bool((low > high).any()):
+            raise SoundnessError(
+                f"two proved ends of step {k} cross; this is a defect of paramrob: please report it"
+            )
         intervals.known[k] = Interval(low, high)
 
     def _matters(self, k: int, known: Interval) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.lines import image
-from paramrob.bounds.graph.program import Join, Pick, Program, Start, Step, Sum
+from paramrob.bounds.graph.program import Join, Pick, Program, Step, Sum
 from paramrob.bounds.rounding import FLOOR, INFLATE, SMALLEST_NORMAL, UNIT
 from paramrob.models.network import Activation
 
@@ -189,8 +189,3 @@ def bounded(low: Tensor, high: Tensor) -> Interval:
     return Interval(
         torch.where(torch.isnan(low), -INF, low), torch.where(torch.isnan(high), INF, high)
     )
-
-
-def is_start(step: Step) -> bool:
-    """Whether the step is the input."""
-    return isinstance(step.kind, Start)

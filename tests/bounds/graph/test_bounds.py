@@ -9,10 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from paramrob.bounds.graph import crown
 from paramrob.bounds.graph.alpha import optimised
+from paramrob.bounds.graph.backward import Rows, pull
 from paramrob.bounds.graph.crown import GraphPass
+from paramrob.bounds.graph.forward import Intervals
+from paramrob.bounds.graph.lines import Lines
 from paramrob.bounds.graph.program import lower
 from paramrob.engine import METHODS, Method
+from paramrob.errors import SoundnessError
 from paramrob.models.model import OutputInfo
 from paramrob.perturbation import Perturbation
 from tests.bounds.graph.nets import (
@@ -195,3 +200,23 @@ def test_a_radius_around_inputs_agrees_with_a_plain_crown(radius: float, delta: 
         assert (found <= plain * (1 + 1e-8)).all()
         # Where few ReLUs bend the two slopes tried here do no better than the one tried there.
         assert np.isclose(found, plain, rtol=1e-8).mean() > 0.5
+
+
+@pytest.mark.parametrize(("end", "raises"), [(1e3, True), (float("nan"), False)])
+def test_ends_that_cross_are_an_error(
+    end: float, raises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hidden bound that says more than the interval contradicts it; NaN says nothing."""
+    network = NETWORKS["dense"]
+    x = inputs(network, 3)
+
+    def absurd(intervals: Intervals, chosen: dict[int, Lines], rows: Rows) -> Tensor:
+        return torch.full_like(pull(intervals, chosen, rows), end)
+
+    monkeypatch.setattr(crown, "pull", absurd)
+    bound_pass = graph_pass(network, "0.03")
+    if raises:
+        with pytest.raises(SoundnessError, match="cross"):
+            bound_pass.analyse(x, x)
+    else:
+        bound_pass.analyse(x, x)
