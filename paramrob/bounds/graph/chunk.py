@@ -20,6 +20,7 @@ from paramrob.bounds.graph.certainty import (
 )
 from paramrob.bounds.graph.labels import told
 from paramrob.bounds.graph.search import Splitter
+from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.bounds.graph.specification import Lead, Specification, stay_of
 from paramrob.bounds.graph.spot import Spot
 from paramrob.domain import Box
@@ -199,8 +200,9 @@ class Chunk:
     def _split(self, index: Tensor, spec: Lead) -> None:
         """Branch and bound on what slopes alone leave open."""
         end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
-        analysis = self.pass_.uncertain.analyse(self.low[index], self.high[index], "alpha")
-        least = self.pass_.uncertain.bound(analysis, spec.rows)
+        uncertain = self.pass_.uncertain
+        analysis = sharpened(uncertain, uncertain.analyse(self.low[index], self.high[index]))
+        least = uncertain.bound(analysis, spec.rows)
         splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
         proved = splitter.run(least, end).cpu()
         for i in index[proved].tolist():

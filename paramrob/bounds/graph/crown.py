@@ -29,7 +29,7 @@ BUDGET = 1 << 24
 
 @dataclass(frozen=True)
 class Analysis:
-    """Intervals of all steps on a batch of inputs, and three choices of lines of all activations.
+    """Intervals of all steps on a batch of inputs, and choices of lines of all activations.
 
     No rule gets a ReLU's slope below right for every row; a row is pulled with each choice, and
     its best value counts. Every line is valid on its step's interval.
@@ -40,17 +40,19 @@ class Analysis:
         flat: the same but for the slope 0 below wherever a ReLU bends.
         plain: what CROWN alone would choose, on intervals that only itself has narrowed: narrower
             intervals turn slopes, and with these no bound of a dense chain is worse for them.
+        more: further choices.
     """
 
     intervals: Intervals
     lines: dict[int, Lines]
     flat: dict[int, Lines]
     plain: dict[int, Lines]
+    more: tuple[dict[int, Lines], ...] = ()
 
     @property
     def choices(self) -> list[dict[int, Lines]]:
         """Return the choices that differ."""
-        return different([self.lines, self.flat, self.plain])
+        return different([self.lines, self.flat, self.plain, *self.more])
 
     @property
     def batch(self) -> int:
@@ -74,7 +76,7 @@ class GraphPass:
             step.kind.working if isinstance(step.kind, Affine) else step.size
             for step in program.steps
         )
-        self._read = {step.inputs[0] for step in program.steps if isinstance(step.kind, Activation)}
+        self.read = {step.inputs[0] for step in program.steps if isinstance(step.kind, Activation)}
 
     def analyse(self, low: Tensor, high: Tensor, method: Method = "crown") -> Analysis:
         """Bound every step on every input box.
@@ -90,19 +92,20 @@ class GraphPass:
         alone: dict[int, Interval] = {}
 
         def refine(intervals: Intervals, k: int) -> None:
-            if backward and k in self._read and not intervals.tight[k]:
+            if backward and k in self.read and not intervals.tight[k]:
                 alone[k] = self._narrow(intervals, found, k)
             step = self.program.steps[k]
             if method != "ibp" and isinstance(step.kind, Activation):
                 given = intervals.known[step.inputs[0]]
-                line = _heuristic(step.kind, given)
+                line = heuristic(step.kind, given)
                 found[0][k], found[1][k] = line, flattened(step.kind, given, line)
                 wide = alone.get(step.inputs[0], given)
-                found[2][k] = line if wide is given else _heuristic(step.kind, wide)
+                found[2][k] = line if wide is given else heuristic(step.kind, wide)
 
         if self.program.arithmetic is not None:
             low, high = stored(self.program.arithmetic, low, high)
-        return Analysis(Intervals.start(self.program, low, high).run(refine), *found)
+        intervals = Intervals.start(self.program, low, high).run(refine)
+        return Analysis(intervals, found[0], found[1], found[2])
 
     def bound(self, analysis: Analysis, rows: Tensor, method: Method = "crown") -> Tensor:
         """Return least values ``(batch, rows)`` of ``(batch, rows, out)`` rows over the results."""
@@ -144,13 +147,13 @@ class GraphPass:
         """
         known = intervals.known[k]
         choices, plain = different(found), known
-        if self._listed(k):
+        if self.listed(k):
             # CROWN alone may leave the sign of a neuron open that intervals tell.
             every = torch.arange(known.low.shape[1], device=known.low.device).unsqueeze(0)
             plain = self._pulled(intervals, found[2], k, every)
             known = known.met(plain)
             choices = [c for c in choices if len(different([c, found[2]])) == 2]
-        index, counts = needed(self._matters(k, known))
+        index, counts = needed(self.matters(k, known))
         for chosen in choices if counts else []:
             ends = self._pulled(intervals, chosen, k, index)
             low = known.low.scatter_reduce(1, index, ends.low, "amax")
@@ -161,9 +164,9 @@ class GraphPass:
                 f"two proved ends of step {k} cross; this is a defect of paramrob: please report it"
             )
         intervals.known[k] = known
-        return plain if self._listed(k) else known
+        return plain if self.listed(k) else known
 
-    def _listed(self, k: int) -> bool:
+    def listed(self, k: int) -> bool:
         """Whether rows for all neurons of the step are at hand."""
         kind = self.program.steps[k].kind
         none = torch.empty(1, 0, dtype=torch.long)
@@ -178,19 +181,20 @@ class GraphPass:
         low, high = [], []
         for start in range(0, index.shape[1], per_pass):
             at = index[:, start : start + per_pass]
-            values = pull(intervals, chosen, self._neurons(intervals, k, at, size))
+            values = pull(intervals, chosen, self.neurons(intervals, k, at, size))
             low.append(values[:, : at.shape[1]])
             high.append(-values[:, at.shape[1] :])
         return Interval(torch.cat(low, 1), torch.cat(high, 1))
 
-    def _matters(self, k: int, known: Interval) -> Tensor:
+    def matters(self, k: int, known: Interval) -> Tensor:
+        """Return which neurons of step ``k`` an activation bends, ``(batch, n)``."""
         mask = torch.zeros_like(known.low, dtype=torch.bool)
         for step in self.program.steps:
             if isinstance(step.kind, Activation) and step.inputs[0] == k:
                 mask |= bends(step.kind, known)
         return mask
 
-    def _neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:
+    def neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:
         """Return rows for the neurons ``at`` ``(batch or 1, rows)``: first plus, then minus."""
         step = self.program.steps[k]
         given = step.kind.rows(at) if isinstance(step.kind, Affine) else None
@@ -223,7 +227,8 @@ def stored(arithmetic: Arithmetic, low: Tensor, high: Tensor) -> tuple[Tensor, T
     return torch.from_numpy(ends[0]).to(low.device), torch.from_numpy(ends[1]).to(low.device)
 
 
-def _heuristic(op: Activation, given: Interval) -> Lines:
+def heuristic(op: Activation, given: Interval) -> Lines:
+    """Return the lines that leave the least area."""
     return lines(op, given.low, given.high, *slopes(op, given.low, given.high))
 
 

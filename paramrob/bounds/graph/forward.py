@@ -12,7 +12,7 @@ of roundings, with room for the charge's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -99,6 +99,12 @@ class Intervals:
             found.sources.append(still and moves and not shared)
             found.tight.append(still)
         return found
+
+    def part(self, index: Tensor) -> Intervals:
+        """Return those of some inputs."""
+        known = [Interval(i.low[index], i.high[index]) for i in self.known]
+        works = {k: w[index] for k, w in self.works.items()}
+        return replace(self, known=known, works=works)
 
     def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:
         """Compute the intervals of all steps; ``refine`` may narrow each before it is read.

@@ -20,6 +20,7 @@ from paramrob.bounds.graph.chunk import TIME_UP, Chunk, left_open
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import link_of, lower
+from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.bounds.graph.specification import Lead, Specification
 from paramrob.bounds.rounding import check_arithmetic
 from paramrob.engine import Method
@@ -105,20 +106,20 @@ class PointsPass:
         """Return the rows' least values and how far each instance is proved, the latter on CPU."""
         analysis = self.uncertain.analyse(low, high, method)
         least = self.uncertain.bound(analysis, spec.rows, method)
-        slack = spec.slack(least)
-        open_ = (slack < 0).nonzero().squeeze(1)
-        if method == "alpha" and open_.numel():
-            at_once = self._rows_at_once(spec.rows.shape[1])
-            for start in range(0, len(open_), at_once):
-                part = open_[start : start + at_once]
-                again = self.uncertain.analyse(low[part], high[part], method)
-                enough = spec.part(part).threshold if isinstance(spec, Lead) else None
-                better = optimised(
-                    again, spec.rows[part], ALPHA_STEPS, float("inf") if enough is None else enough
-                )
-                least[part] = torch.maximum(least[part], better)
-            slack = spec.slack(least)
-        return least, slack.cpu()
+        if method == "alpha":
+            enough = spec.threshold if isinstance(spec, Lead) else None
+            for finer in (False, True):
+                open_ = (spec.slack(least) < 0).nonzero().squeeze(1)
+                at_once = self._rows_at_once(spec.rows.shape[1])
+                for start in range(0, len(open_), at_once):
+                    part = open_[start : start + at_once]
+                    again = self.uncertain.analyse(low[part], high[part], method)
+                    if finer:
+                        again = sharpened(self.uncertain, again)
+                    aim = None if enough is None else enough[part]
+                    better = optimised(again, spec.rows[part], ALPHA_STEPS, aim)
+                    least[part] = torch.maximum(least[part], better)
+        return least, spec.slack(least).cpu()
 
     def overflows(self, low: Tensor, high: Tensor) -> Tensor:
         """Return where overflow of the arithmetic's format is not excluded, ``(batch,)``."""

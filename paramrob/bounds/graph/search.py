@@ -9,7 +9,7 @@ multipliers carry it to all other steps. Open pieces of many points share a batc
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -127,13 +127,10 @@ class Splitter:
 
     def _intervals(self, pieces: Pieces) -> Intervals:
         """Return the root's intervals of the pieces' instances, narrowed by their cuts."""
-        root = self.analysis.intervals
-        at = pieces.instance
-        known = [Interval(i.low[at], i.high[at]) for i in root.known]
+        part = self.analysis.intervals.part(pieces.instance)
         for k, (low, high) in pieces.cuts.items():
-            known[k] = known[k].met(Interval(low, high))
-        works = {k: w[at] for k, w in root.works.items()}
-        return replace(root, known=known, works=works)
+            part.known[k] = part.known[k].met(Interval(low, high))
+        return part
 
     def _children(self, pieces: Pieces) -> tuple[Pieces, Tensor]:
         """Split every piece in two; also say which cannot be split."""
@@ -229,7 +226,7 @@ class Splitter:
             for k, (low, high) in pieces.cuts.items()
             if bool(torch.isfinite(low).any() | torch.isfinite(high).any())
         }
-        slopes = [t for s in free.values() for t in (s.low, s.high)]
+        slopes = [t for s in free.values() for t in s.leaves]
         multipliers = [t for c in cuts.values() for t in (c.on_low, c.on_high)]
         if not slopes:  # a network without activations: its rows have one bound only
             return pull(intervals, {}, self._rows(pieces)).squeeze(1)

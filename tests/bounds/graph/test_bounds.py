@@ -18,6 +18,7 @@ from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.forward import Intervals
 from paramrob.bounds.graph.lines import Lines
 from paramrob.bounds.graph.program import lower
+from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.engine import METHODS, Method
 from paramrob.errors import SoundnessError
 from paramrob.models.model import OutputInfo
@@ -44,6 +45,7 @@ def bounds(bound_pass: GraphPass, x: Tensor, outputs: int, method: Method) -> tu
     rows = both_signs(outputs, x.shape[0])
     least = bound_pass.bound(analysis, rows, method)
     if method == "alpha":
+        analysis = sharpened(bound_pass, analysis)
         least = torch.maximum(least, optimised(analysis, rows, 10))
     return least[:, :outputs], -least[:, outputs:]
 
@@ -126,6 +128,42 @@ def test_no_wider_than_a_plain_crown_on_digits(name: str, delta: str) -> None:
     x = torch.from_numpy(np.load(DIGITS / "test.npz")["x"][50:62].reshape(12, -1)).double()
     low, high = bounds(graph_pass(network, delta), x, 10, "crown")
     assert_no_wider(network, x, float(delta), high - low)
+
+
+@pytest.mark.parametrize(("name", "gain"), [("dense", 0.99), ("wide", 0.96)])
+def test_optimised_slopes_gain_on_chosen_ones(name: str, gain: float) -> None:
+    network = paramrob.load(DIGITS / f"{name}.pt2").network
+    x = torch.from_numpy(np.load(DIGITS / "test.npz")["x"][3:5].reshape(2, -1)).double()
+    widths = {}
+    methods: tuple[Method, ...] = ("crown", "alpha")
+    for method in methods:
+        low, high = bounds(graph_pass(network, "0.005"), x, 10, method)
+        widths[method] = high - low
+    assert bool((widths["alpha"] <= widths["crown"]).all())
+    assert float((widths["alpha"] / widths["crown"]).mean()) < gain
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sharpened_intervals_lie_within_the_others_and_hold_samples(name: str) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 3)
+    bound_pass = graph_pass(network, "0.05")
+    analysis = bound_pass.analyse(x, x)
+    fine = sharpened(bound_pass, analysis)
+    narrower = 0
+    for k, (a, b) in enumerate(zip(fine.intervals.known, analysis.intervals.known, strict=True)):
+        assert bool(((a.low >= b.low) & (a.high <= b.high)).all())
+        narrower += k in bound_pass.read and bool((a.low > b.low).any())
+    assert narrower or name != "dense"
+    rows = both_signs(network.output_size, 3)
+    enough = bound_pass.bound(analysis, rows) + 1e-3
+    best, early = (optimised(fine, rows, 10, aim) for aim in (None, enough))
+    done = (best > enough).all(1)
+    assert bool((early[done] > enough[done]).all())
+    shaped = x.numpy().reshape(-1, *network.input_shape)
+    for chosen in members(network, 0.05, 60):
+        seen = torch.from_numpy(network.evaluate(shaped, chosen)).reshape(3, -1)
+        assert bool((torch.cat([seen, -seen], 1) >= best - ROOM).all())
 
 
 def test_one_hidden_layer_is_exact_at_a_point() -> None:
