@@ -50,7 +50,7 @@ class Rows:
     Attributes:
         on: coefficients ``(batch or 1, rows, n)`` by step.
         constant, lost: ``(batch, rows)``.
-        seen: coefficients on the results of activations, where they are kept.
+        seen: coefficients on the results of activations and on the inputs, where they are kept.
         cuts: by step.
     """
 
@@ -102,7 +102,7 @@ def pull(
         intervals: proved, of every step that the rows depend on.
         lines: of every activation that they depend on.
         rows: with coefficients on some steps.
-        keep: whether the coefficients on each activation's result stay in ``rows.seen``.
+        keep: whether the coefficients on activations' results and inputs stay in ``rows.seen``.
     """
     steps = intervals.program.steps
     for k in range(max(rows.on), -1, -1):
@@ -112,13 +112,13 @@ def pull(
         step = steps[k]
         if k in rows.cuts:
             a = _multiplied(rows, a, rows.cuts[k], intervals.known[k])
+        if keep and (k == 0 or isinstance(step.kind, Activation)):
+            rows.seen[k] = a
         if intervals.sources[k]:
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
             _affine(rows, a, intervals, k, step.kind)
         elif isinstance(step.kind, Activation):
-            if keep:
-                rows.seen[k] = a
             _activation(rows, a, intervals, k, lines[k])
         elif isinstance(step.kind, Sum):
             for sign, i in zip(step.kind.signs, step.inputs, strict=True):
@@ -154,8 +154,9 @@ def _multiplied(rows: Rows, a: Tensor, cut: Cut, known: Interval) -> Tensor:
     value = (on_low * torch.where(below, cut.low, 0.0)).sum(-1)
     value = value - (on_high * torch.where(above, cut.high, 0.0)).sum(-1)
     terms = a.shape[-1]
-    # A cut lies within the values' range, so that their size covers its own.
-    lost = factor(terms) * ((on_low + on_high) * known.size).sum(-1) + tiny(terms, known.size)
+    size = torch.maximum(known.size, torch.where(below, cut.low.abs(), 0.0))
+    size = torch.maximum(size, torch.where(above, cut.high.abs(), 0.0))
+    lost = factor(terms) * ((on_low + on_high) * size).sum(-1) + tiny(terms, size)
     rows.add(value.unsqueeze(1), lost.unsqueeze(1))
     changed = a + (on_high - on_low).unsqueeze(1)
     rows.lost = rows.lost + factor(4) * dot(changed.abs(), known.size)

@@ -203,7 +203,7 @@ class Chunk:
         uncertain = self.pass_.uncertain
         analysis = sharpened(uncertain, uncertain.analyse(self.low[index], self.high[index]))
         least = uncertain.bound(analysis, spec.rows)
-        splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget)
+        splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget, uncertain)
         proved = splitter.run(least, end).cpu()
         for i in index[proved].tolist():
             self._prove(i, SPLIT)
