@@ -39,6 +39,7 @@ from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.program import lower
+from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.domain import Point
 from paramrob.engine import METHODS, Method, Settings
 from paramrob.models.model import OutputInfo
@@ -115,6 +116,7 @@ def interval_ends(
     analysis = bound_pass.analyse(x - radius, x + radius, method)
     least = bound_pass.bound(analysis, rows, method)
     if method == "alpha":
+        analysis = sharpened(bound_pass, analysis)
         least = torch.maximum(least, optimised(analysis, rows, 20))
     return least[:, :count], -least[:, count:]
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FINISHED_AT_ONCE = 16
 """Points that go through optimised slopes and branch and bound at a time."""
+NO_MARGIN = "replay does not tell how far the point is from the boundary; scale the model's numbers"
 SMALL = 1000
 """Parameters up to which the search alone is as fast."""
 
@@ -142,14 +143,14 @@ def stream_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
     Problems that the time did not suffice for are left out; what takes longest is left to
     :func:`finish_points`.
     """
-    from paramrob.bounds.graph import points
+    from paramrob.bounds.graph import chunk, points
 
     place = 0
     pass_, deadline = _opened(problems[0], settings)
     pass_.quick()
     for batch in points.stream(problems, pass_, deadline, first=points.FIRST_BATCH):
         for outcome in batch:
-            if outcome.reason != points.TIME_UP:
+            if outcome.reason != chunk.TIME_UP:
                 yield place, outcome
             place += 1
 
@@ -234,7 +235,9 @@ def _sigma(problem: Problem, settings: Settings) -> Outcome:
     still = replay(problem, x, {})
     names = ["sigma"] if problem.reference.output_size > 1 else ["sigma_above", "sigma_below"]
     brackets = {name: Bracket(0.0, 0.0) for name in names}
-    if found.verdict is not Verdict.ROBUST and still.margin is not None:
+    if found.verdict is not Verdict.ROBUST and still.margin is None:
+        brackets = dict.fromkeys(names, Bracket(0.0, float("inf")))
+    elif found.verdict is not Verdict.ROBUST and still.margin is not None:
         label = still.labels[0]
         ours = "sigma" if len(names) == 1 else ("sigma_above" if label else "sigma_below")
         low = 0.0 if found.witness is None else still.margin.lower
@@ -243,7 +246,7 @@ def _sigma(problem: Problem, settings: Settings) -> Outcome:
             brackets = dict.fromkeys(names, Bracket(0.0, still.margin.upper))
     reason = None
     if any(b.width > settings.tolerance for b in brackets.values()):
-        reason = found.reason
+        reason = found.reason or NO_MARGIN
     return replace(found, verdict=None, reason=reason, brackets=brackets, witness=None)
 
 

@@ -52,7 +52,7 @@ class Rows:
     Attributes:
         on: coefficients ``(batch or 1, rows, n)`` by step.
         constant, lost: ``(batch, rows)``.
-        seen: coefficients on sources and the results of activations, where they are kept.
+        seen: coefficients on the results of activations and on the inputs, where they are kept.
         cuts: by step.
     """
 
@@ -104,7 +104,7 @@ def pull(
         intervals: proved, of every step that the rows depend on.
         lines: of every activation that they depend on.
         rows: with coefficients on some steps.
-        keep: whether the coefficients on sources and activations' results stay in ``rows.seen``.
+        keep: whether the coefficients on activations' results and inputs stay in ``rows.seen``.
     """
     steps = intervals.program.steps
     for k in range(max(rows.on), -1, -1):
@@ -114,15 +114,13 @@ def pull(
         step = steps[k]
         if k in rows.cuts:
             a = _multiplied(rows, a, rows.cuts[k], intervals.known[k])
+        if keep and (k == 0 or isinstance(step.kind, (Activation, Snap))):
+            rows.seen[k] = a
         if intervals.sources[k]:
-            if keep:
-                rows.seen[k] = a
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
             _affine(rows, a, intervals, k, step.kind)
         elif isinstance(step.kind, (Activation, Snap)):
-            if keep:
-                rows.seen[k] = a
             _activation(rows, a, intervals, k, lines[k])
         elif isinstance(step.kind, Change):
             _change(rows, a, intervals, k)

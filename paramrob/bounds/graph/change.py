@@ -35,6 +35,13 @@ class Planes:
     high: Plane
     size: Tensor
 
+    def part(self, index: Tensor) -> Planes:
+        """Return those of some inputs."""
+        low, high = (
+            Plane(p.z[index], p.e[index], p.intercept[index]) for p in (self.low, self.high)
+        )
+        return Planes(low, high, self.size[index])
+
 
 Ends = tuple[Tensor, Tensor]
 

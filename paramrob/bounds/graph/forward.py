@@ -12,7 +12,7 @@ of roundings, with room for the charge's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.change import Change, Planes, change_image
 from paramrob.bounds.graph.lines import image
-from paramrob.bounds.graph.program import Join, Pick, Program, Start, Step, Sum
+from paramrob.bounds.graph.program import Join, Pick, Program, Step, Sum
 from paramrob.bounds.graph.snap import Snap, snapped
 from paramrob.bounds.rounding import FLOOR, INFLATE, SMALLEST_NORMAL, UNIT
 from paramrob.models.network import Activation
@@ -103,6 +103,13 @@ class Intervals:
             found.sources.append(still and moves and not shared)
             found.tight.append(still)
         return found
+
+    def part(self, index: Tensor) -> Intervals:
+        """Return those of some inputs."""
+        known = [Interval(i.low[index], i.high[index]) for i in self.known]
+        works = {k: w[index] for k, w in self.works.items()}
+        planes = {k: p.part(index) for k, p in self.planes.items()}
+        return replace(self, known=known, works=works, planes=planes)
 
     def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:
         """Compute the intervals of all steps; ``refine`` may narrow each before it is read.
@@ -201,8 +208,3 @@ def bounded(low: Tensor, high: Tensor) -> Interval:
     return Interval(
         torch.where(torch.isnan(low), -INF, low), torch.where(torch.isnan(high), INF, high)
     )
-
-
-def is_start(step: Step) -> bool:
-    """Whether the step is the input."""
-    return isinstance(step.kind, Start)
