@@ -73,7 +73,13 @@ class Attack:
         return sum(value.numel() for value in self.centre.values()) + self.network.input_size
 
     def run(
-        self, low: Tensor, high: Tensor, aims: Tensor, objective: Objective, steps: int = STEPS
+        self,
+        low: Tensor,
+        high: Tensor,
+        aims: Tensor,
+        objective: Objective,
+        steps: int = STEPS,
+        start: Tensor | None = None,
     ) -> Found:
         """Maximise ``objective(result, aim)`` for each input.
 
@@ -83,6 +89,8 @@ class Attack:
             aims: what the objective is told, ``(batch, ...)``.
             objective: of one result ``(out,)`` and one aim; differentiable.
             steps: of the search.
+            start: inputs to start from, ``(batch, in)``; the middle by default, from where the
+                first step goes to a corner.
         """
         batch = low.shape[0]
 
@@ -91,13 +99,14 @@ class Attack:
             return objective(result, aim), result
 
         climb = vmap(grad_and_value(value, argnums=(0, 1), has_aux=True))
-        x = (low + high) / 2
+        x = (low + high) / 2 if start is None else start
         moved = {name: centre.expand(batch, *centre.shape) for name, centre in self.centre.items()}
         best: Found | None = None
         for step in range(steps + 1):
             (slope, on_x), (reached, results) = climb(moved, x, aims)
             best = _better(best, Found(reached, x, moved, results))
-            share = 1.0 if step == 0 else 0.5 * (1 - step / (steps + 1))
+            far = step == 0 and start is None
+            share = 1.0 if far else 0.5 * (1 - step / (steps + 1))
             moved = {
                 name: self._clamp(
                     name, at + share * (self.box[name][1] - self.box[name][0]) * slope[name].sign()

@@ -51,6 +51,8 @@ OVERFLOW = (
 TIME_UP = "the time was used up; raise --timeout"
 NEAR = 1e-9
 """How near to a flip a candidate has to come in floating point to be replayed."""
+RESTARTS = 6
+"""Searches of a box of inputs that start elsewhere, where bounds and the first search fail."""
 SPLIT_SHARE = 0.5
 """Of the time left, what branch and bound gets before others are asked."""
 
@@ -97,6 +99,7 @@ class Chunk:
                 [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
             )
         if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
+            index = self._search_on(index, spec.part(index))
             self._split(index, spec.part(index))
         self._explain(index)
         return self._found(reason)
@@ -111,6 +114,7 @@ class Chunk:
                 self._prove(i, "alpha")
             index = index[slack < 0]
         if index.numel() and isinstance(spec, Lead) and time.monotonic() < self.deadline:
+            index = self._search_on(index, spec.part(index))
             self._split(index, spec.part(index))
         return self._found(OPEN)
 
@@ -197,8 +201,33 @@ class Chunk:
             if known and margin.upper < sigma:  # type: ignore[operator, union-attr]
                 self._prove(i)
 
+    def _search_on(self, index: Tensor, spec: Specification) -> Tensor:
+        """Search boxes of inputs from other inputs than the middle; return what stays open."""
+        random = torch.Generator().manual_seed(0)
+        share = torch.full_like(self.low, 0.5)
+        for number in range(RESTARTS):
+            low, high = self.low[index], self.high[index]
+            if not index.numel() or not bool((low < high).any()):
+                break
+            # Every other start lies opposite to the one before: so few leave out no side.
+            if number % 2 == 0:
+                share = torch.rand(share.shape, generator=random, dtype=low.dtype).to(low.device)
+            else:
+                share = 1 - share
+            middle = ((self.reference.low + self.reference.high) / 2)[index]
+            lead = (spec.rows @ middle.unsqueeze(-1)).squeeze(-1)
+            self._refute(index, spec, lead, low + share[index] * (high - low))
+            left = torch.tensor([i for i, o in enumerate(self._of(index)) if o is None])
+            index, spec = index[left.long()], spec.part(left.long())
+        return index
+
+    def _of(self, index: Tensor) -> list[Outcome | None]:
+        return [self.outcomes[i] for i in index.tolist()]
+
     def _split(self, index: Tensor, spec: Lead) -> None:
         """Branch and bound on what slopes alone leave open."""
+        if not index.numel():
+            return
         end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
         uncertain = self.pass_.uncertain
         analysis = sharpened(uncertain, uncertain.analyse(self.low[index], self.high[index]))
@@ -213,9 +242,15 @@ class Chunk:
         verdict = verdict_from(Status.UNSAT, kind, None)
         self.outcomes[i] = replace(left_open(self.pass_, None), verdict=verdict, method=method)
 
-    def _refute(self, index: Tensor, spec: Specification, least: Tensor) -> None:
+    def _refute(
+        self,
+        index: Tensor,
+        spec: Specification,
+        least: Tensor,
+        start: Tensor | None = None,
+    ) -> None:
         """Search for counterexamples and keep those that survive exact replay."""
-        found = self._search(index, spec, least)
+        found = self._search(index, spec, least, start)
         near = spec.slack((spec.rows @ found.results.unsqueeze(-1)).squeeze(-1)) < NEAR
         for at in near.nonzero().squeeze(1).tolist():
             i = int(index[at])
@@ -228,10 +263,16 @@ class Chunk:
                 left_open(self.pass_, None), verdict=verdict, witness=witness, method=SEARCH
             )
 
-    def _search(self, index: Tensor, spec: Specification, least: Tensor | None) -> Found:
+    def _search(
+        self,
+        index: Tensor,
+        spec: Specification,
+        least: Tensor | None,
+        start: Tensor | None = None,
+    ) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
         return self.pass_.attack.run(
-            self.low[index], self.high[index], spec.aims(known), spec.objective
+            self.low[index], self.high[index], spec.aims(known), spec.objective, start=start
         )
 
     def _replayed(self, problem: Problem, found: Found, i: int) -> Witness | None:

@@ -17,7 +17,7 @@ from paramrob.bounds.graph.points import PointsPass, decide_points
 from paramrob.bounds.graph.search import Splitter
 from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.bounds.graph.specification import lead_of
-from paramrob.domain import Point
+from paramrob.domain import Ball, Point
 from paramrob.engine import Settings
 from paramrob.models.model import OutputInfo
 from paramrob.perturbation import Perturbation
@@ -25,8 +25,17 @@ from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.replay import refutes
 from paramrob.verdict import Verdict
+from tests.bounds.graph.adversarial import dense
 from tests.bounds.graph.milp_reach import largest
-from tests.bounds.graph.nets import NETWORKS, dense_network, graph_pass, inputs, members
+from tests.bounds.graph.nets import (
+    NETWORKS,
+    RELU,
+    Build,
+    dense_network,
+    graph_pass,
+    inputs,
+    members,
+)
 
 
 def forever() -> float:
@@ -150,6 +159,26 @@ def test_pieces_of_which_nothing_is_left_are_proved() -> None:
     piece.cuts[k][0][0, 0] = float(analysis.intervals.known[k].low[0, 0]) + 0.02
     splitter._assess(piece)
     assert float(piece.bound[0]) == math.inf
+
+
+def test_a_box_of_inputs_is_searched_from_elsewhere_too() -> None:
+    """From the middle every slope leads away from where the label changes."""
+    build = Build((1,))
+    dense(build, [[1.0], [-1.0], [-1.0]], [0.0, 0.0, -0.5])
+    build.add(RELU)
+    dense(build, [[-0.1, 0.1, -10.0]], [1.0])
+    network = build.network()
+    problem = Problem(
+        network,
+        UncertainNetwork(network, Perturbation.uniform(network, Fraction("0.001"))),
+        Ball((0.0,), Fraction(1)),
+        OutputInfo("logit"),
+        Property("labels"),
+    )
+    outcome = decide_points([problem], PointsPass(problem), forever())[0]
+    assert outcome.verdict is Verdict.NOT_ROBUST
+    assert outcome.witness is not None
+    assert refutes(problem, outcome.witness)
 
 
 def forever_short() -> float:
