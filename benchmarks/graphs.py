@@ -6,8 +6,8 @@
 *width*: logit intervals on the three digits networks, 100 points, three deltas: the mean ratio of
 each method's width to what a gradient attack reaches (on ten of them), and how often CROWN is
 wider than a plain CROWN written on its own (dense networks) or than intervals. *speed*: points a
-second through 64-100-100-10, one input through 784-512-512-10, with auto_LiRPA beside it where it
-is installed, median of ``--repeat`` runs. *labels*: what the whole engine leaves open of 100 points
+second through 64-100-100-10, one input through 784-512-512-10, median of ``--repeat`` runs
+(beside auto_LiRPA: ``benchmarks.lirpa``). *labels*: what the whole engine leaves open of 100 points
 within a minute. *convolution*: the share proved and refuted over delta, and 10,000 sampled
 parameter vectors against the bounds. *inputs*: input boxes without any perturbation of parameters.
 
@@ -39,6 +39,7 @@ from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.program import lower
+from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.domain import Point
 from paramrob.engine import METHODS, Method, Settings
 from paramrob.models.model import OutputInfo
@@ -99,36 +100,62 @@ def digits() -> dict[str, tuple[Network, Array, Array]]:
     return found
 
 
-def _program(network: Network, delta: str) -> tuple[GraphPass, UncertainNetwork]:
+def bound_pass_of(network: Network, delta: str) -> tuple[GraphPass, UncertainNetwork]:
+    """Return the bound pass, and the network with every parameter within ``delta``."""
     box = Perturbation.uniform(network, Fraction(delta))
     return GraphPass(lower(network, box, LOGITS)), UncertainNetwork(network, box)
 
 
-def _intervals(bound_pass: GraphPass, x: Tensor, method: Method) -> Tensor:
-    """Return the logits' widths ``(batch, out)``."""
+def interval_ends(
+    bound_pass: GraphPass, x: Tensor, method: Method, radius: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the logits' least and largest values ``(batch, out)``, inputs within ``radius``."""
     count = bound_pass.program.steps[-1].size
     eye = torch.eye(count, dtype=torch.float64)
     rows = torch.cat([eye, -eye]).expand(x.shape[0], -1, -1)
-    analysis = bound_pass.analyse(x, x, method)
+    analysis = bound_pass.analyse(x - radius, x + radius, method)
     least = bound_pass.bound(analysis, rows, method)
     if method == "alpha":
+        analysis = sharpened(bound_pass, analysis)
         least = torch.maximum(least, optimised(analysis, rows, 20))
-    return -(least[:, :count] + least[:, count:])
+    return least[:, :count], -least[:, count:]
 
 
-def _attacked(uncertain: UncertainNetwork, x: Tensor, steps: int = 30) -> Tensor:
-    """Return the widths that a search reaches, ``(batch, out)``."""
+def _intervals(bound_pass: GraphPass, x: Tensor, method: Method) -> Tensor:
+    """Return the logits' widths ``(batch, out)``."""
+    least, most = interval_ends(bound_pass, x, method)
+    return most - least
+
+
+def attacked_ends(
+    uncertain: UncertainNetwork, x: Tensor, radius: float = 0.0, steps: int = 30
+) -> tuple[Tensor, Tensor]:
+    """Return the least and largest logits ``(batch, out)`` that a search reaches."""
     attack = Attack(uncertain, uncertain.network.nodes[-1].name)
     count = uncertain.network.output_size
     ends = []
-    for sign in (1.0, -1.0):
+    for sign in (-1.0, 1.0):
         best = []
         for k in range(count):
             aims = torch.zeros(len(x), count, dtype=torch.float64)
             aims[:, k] = sign
-            best.append(attack.run(x, x, aims, lambda r, a: r @ a, steps).value)
+            found = attack.run(x - radius, x + radius, aims, lambda r, a: r @ a, steps)
+            best.append(sign * found.value)
         ends.append(torch.stack(best, 1))
-    return ends[0] + ends[1]
+    return ends[0], ends[1]
+
+
+def parameter_vectors(network: Network, delta: str, samples: int) -> Iterator[dict[str, Array]]:
+    """Yield random parameters within ``delta``, vertices of the box and others in turn."""
+    rng = np.random.default_rng(0)
+    for i in range(samples):
+        chosen = {}
+        for name, parameter in network.parameters.items():
+            if not parameter.fixed:
+                share = rng.uniform(-1, 1, size=parameter.value.shape)
+                share = np.sign(share) if i % 2 else share
+                chosen[name] = parameter.value + float(delta) * share
+        yield chosen
 
 
 def _widths(options: argparse.Namespace) -> Iterator[str]:
@@ -138,7 +165,7 @@ def _widths(options: argparse.Namespace) -> Iterator[str]:
     yield _line(["---"] * (len(METHODS) + 4))
     for name, (network, x, _) in digits().items():
         for delta in DELTAS:
-            bound_pass, uncertain = _program(network, delta)
+            bound_pass, uncertain = bound_pass_of(network, delta)
             chosen = torch.from_numpy(x[: options.points])
             widths: dict[str, Tensor] = {}
             few = chosen[: options.attacked]
@@ -149,7 +176,8 @@ def _widths(options: argparse.Namespace) -> Iterator[str]:
                     for i in range(0, len(points), 10)
                 ]
                 widths[method] = torch.cat(parts)
-            reached = _attacked(uncertain, few)
+            least, most = attacked_ends(uncertain, few)
+            reached = most - least
             ratios = [f"{(widths[m][: len(few)] / reached).mean():.3f}" for m in METHODS]
             wider = _wider(network, chosen.numpy(), delta, widths["crown"])
             intervals = int((widths["crown"] > widths["ibp"] * (1 + 1e-6)).sum())
@@ -187,36 +215,12 @@ def _speed(options: argparse.Namespace) -> Iterator[str]:
     for widths, points in (((64, 100, 100, 10), 100), ((784, 512, 512, 10), 1)):
         network = he_network(widths, rng)
         x = torch.from_numpy(rng.uniform(size=(points, widths[0])))
-        bound_pass, _ = _program(network, "0.001")
+        bound_pass, _ = bound_pass_of(network, "0.001")
         for method in METHODS:
             s = _median(partial(_intervals, bound_pass, x, method), options.repeat)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             name = "-".join(map(str, widths)) + f", {points} point(s)"
             yield _line([name, method, f"{s:.3f}", f"{points / s:.0f}", f"{peak:.2f}"])
-        yield from _peer(network, x, options.repeat)
-
-
-def _peer(network: Network, x: Tensor, repeat: int) -> Iterator[str]:
-    """Time auto_LiRPA on the same box, where it is installed."""
-    try:
-        from auto_LiRPA import BoundedModule, BoundedParameter, PerturbationLpNorm
-    except ImportError:
-        yield _line(["auto_LiRPA", "not installed", "", "", ""])
-        return
-    from tests.bounds.graph.plain_crown import layers_of
-
-    modules: list[torch.nn.Module] = []
-    for weight, bias in zip(*layers_of(network), strict=True):
-        layer = torch.nn.Linear(weight.shape[1], weight.shape[0]).double()
-        for held, value in (("weight", weight), ("bias", bias)):
-            data = torch.from_numpy(value.copy())
-            box = PerturbationLpNorm(norm=float("inf"), eps=0.001)
-            setattr(layer, held, BoundedParameter(data, box))
-        modules += [layer, torch.nn.ReLU()]
-    model = BoundedModule(torch.nn.Sequential(*modules[:-1]), x)
-    for method in ("IBP", "CROWN"):
-        s = _median(partial(model.compute_bounds, x=(x,), method=method), min(repeat, 3))
-        yield _line([f"auto_LiRPA, {len(x)} point(s)", method, f"{s:.3f}", f"{len(x) / s:.0f}", ""])
 
 
 def he_network(widths: tuple[int, ...], rng: np.random.Generator) -> Network:
@@ -278,21 +282,15 @@ def _convolution(options: argparse.Namespace, wrong: list[str]) -> Iterator[str]
 
 def _sampled(network: Network, x: Array, delta: str, samples: int, wrong: list[str]) -> str:
     """Hold random parameter vectors, vertices and interior ones, against the bounds."""
-    bound_pass, _ = _program(network, delta)
+    bound_pass, _ = bound_pass_of(network, delta)
     points = torch.from_numpy(x)
     count = network.output_size
     eye = torch.eye(count, dtype=torch.float64)
     analysis = bound_pass.analyse(points, points, "crown")
     least = bound_pass.bound(analysis, torch.cat([eye, -eye]).expand(len(x), -1, -1)).numpy()
-    rng, outside = np.random.default_rng(0), 0
+    outside = 0
     shaped = x.reshape(-1, *network.input_shape)
-    for i in range(samples):
-        chosen = {}
-        for name, parameter in network.parameters.items():
-            if not parameter.fixed:
-                share = rng.uniform(-1, 1, size=parameter.value.shape)
-                share = np.sign(share) if i % 2 else share
-                chosen[name] = parameter.value + float(delta) * share
+    for chosen in parameter_vectors(network, delta, samples):
         seen = network.evaluate(shaped, chosen).reshape(len(x), -1)
         outside += int((np.concatenate([seen, -seen], 1) < least - 1e-9).sum())
     if outside:
@@ -308,7 +306,7 @@ def _inputs() -> Iterator[str]:
     for name, (network, x, _) in digits().items():
         if any(not isinstance(n.op, (Input, Dense, Activation)) for n in network.nodes):
             continue
-        bound_pass, _ = _program(network, "0")
+        bound_pass, _ = bound_pass_of(network, "0")
         points = torch.from_numpy(x[:20])
         for radius in (0.005, 0.02):
             plain = np.array(

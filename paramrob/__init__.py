@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramrob import models
     from paramrob.api import check, estimate, heatmap, load
+    from paramrob.api_bits import fewest_bits
     from paramrob.comparison import compare
     from paramrob.domain import Box, Point
     from paramrob.errors import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
     from paramrob.models.model import Model
     from paramrob.perturbation import Perturbation
+    from paramrob.quantize.scheme import Scheme
     from paramrob.solve import PointsOutcome
     from paramrob.verdict import Bracket, Outcome, Verdict, Witness
 
@@ -41,6 +43,7 @@ __all__ = [
     "Perturbation",
     "Point",
     "PointsOutcome",
+    "Scheme",
     "SoundnessError",
     "UnsafeModelError",
     "UnsupportedOperatorError",
@@ -50,6 +53,7 @@ __all__ = [
     "check",
     "compare",
     "estimate",
+    "fewest_bits",
     "heatmap",
     "load",
     "models",
@@ -57,6 +61,7 @@ __all__ = [
 
 _MODULES = {
     "paramrob.api": ("check", "estimate", "heatmap", "load"),
+    "paramrob.api_bits": ("fewest_bits",),
     "paramrob.comparison": ("compare",),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (
@@ -70,6 +75,7 @@ _MODULES = {
     ),
     "paramrob.models.model": ("Model",),
     "paramrob.perturbation": ("Perturbation",),
+    "paramrob.quantize.scheme": ("Scheme",),
     "paramrob.solve": ("PointsOutcome",),
     "paramrob.verdict": ("Bracket", "Outcome", "Verdict", "Witness"),
 }

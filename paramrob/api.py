@@ -13,7 +13,8 @@ from paramrob.exact import parse_decimal
 from paramrob.models.model import Model, OutputInfo, OutputKind
 from paramrob.point_table import PointTable
 from paramrob.properties import Quantity
-from paramrob.requests.build import Asked, Command, PerturbationLike, build
+from paramrob.quantize.scheme import Scheme
+from paramrob.requests.build import Asked, Command, PerturbationLike, Request, build
 from paramrob.requests.domains import DomainLike, Number, PointsLike
 from paramrob.requests.views import Fixes
 from paramrob.solve import make_settings, solve
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _QUESTION = (
     *("delta", "perturbation", "domain", "at", "epsilon", "sigma", "input_radius", "limit"),
     *("arithmetic", "accumulate"),
+    *("quantize", "any_rounding", "prune", "any_pruning", "noise"),
 )
 _ENGINE = (
     *("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check"),
@@ -83,6 +85,11 @@ def check(
     delta: Number | None = None,
     perturbation: PerturbationLike | None = None,
     leave_out: Sequence[str] = (),
+    quantize: Scheme | str | None = None,
+    any_rounding: bool = False,
+    prune: Number | None = None,
+    any_pruning: bool = False,
+    noise: Number | None = None,
     domain: DomainLike | None = None,
     at: PointsLike | None = None,
     epsilon: Number | None = None,
@@ -116,6 +123,12 @@ def check(
         perturbation: instead of ``delta`` sizes by layer: a TOML file, a mapping of the same
             form, or a :class:`~paramrob.perturbation.Perturbation`.
         leave_out: layers that do not move.
+        quantize: instead, weights rounded to a format such as ``int8``, or as a
+            :class:`~paramrob.quantize.scheme.Scheme` says.
+        any_rounding: each rounded weight may be either of its neighbours.
+        prune: instead, or before quantization, this share of the weights, the smallest, set to 0.
+        any_pruning: instead, any subset of the weights set to 0.
+        noise: instead, every parameter within this share of its magnitude.
         domain: a box: ``[(lower, upper), ...]``, one such pair for all inputs, text as on the
             command line, or a :class:`~paramrob.domain.Box`. What the model says by default,
             else [0, 1] for each input.
@@ -176,6 +189,11 @@ def estimate(
     delta: Number | None = None,
     perturbation: PerturbationLike | None = None,
     leave_out: Sequence[str] = (),
+    quantize: Scheme | str | None = None,
+    any_rounding: bool = False,
+    prune: Number | None = None,
+    any_pruning: bool = False,
+    noise: Number | None = None,
     domain: DomainLike | None = None,
     at: PointsLike | None = None,
     epsilon: Number | None = None,
@@ -209,6 +227,11 @@ def estimate(
         delta: as in :func:`check`; not for the quantity ``delta``.
         perturbation: as in :func:`check`; for ``delta`` it says which parameters move.
         leave_out: as in :func:`check`, like everything below.
+        quantize: weights rounded.
+        any_rounding: to either neighbour.
+        prune: the smallest weights set to 0.
+        any_pruning: any weights set to 0.
+        noise: a share of each magnitude.
         domain: a box.
         at: points.
         epsilon: the property's threshold, for the quantity ``delta`` only.
@@ -259,6 +282,7 @@ def heatmap(
     delta: Number | None = None,
     perturbation: PerturbationLike | None = None,
     leave_out: Sequence[str] = (),
+    noise: Number | None = None,
     domain: DomainLike | None = None,
     kind: Kind = "both",
     x: str | None = None,
@@ -281,6 +305,7 @@ def heatmap(
         delta: every parameter within this distance of its trained value.
         perturbation: instead of ``delta`` sizes by layer.
         leave_out: layers that do not move.
+        noise: instead, every parameter within this share of its magnitude.
         domain: a box of all inputs.
         kind: ``epsilon``, how far the confidence moves at each point; ``flips``, where labels
             can change; or ``both``.
@@ -332,30 +357,48 @@ def heatmap(
         perturbation=perturbation,
         leave_out=tuple(leave_out),
         domain=domain,
+        noise=noise,
     )
-    return compute(build(asked, _model(model, output, level, False)), wanted)
+    return compute(build(asked, meant(model, output, level, False)), wanted)
 
 
 def _answer(command: Command, quantity: Quantity | None, given: Mapping[str, Any]) -> Outcome:
     """Answer a question from the arguments of the function that asks it, by name."""
-    options = {name: given[name] for name in _QUESTION}
-    asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
-    settings = make_settings(**{name: given[name] for name in _ENGINE})
-    subject = _model(given["model"], given["output"], given["level"], given["fold_batch_norm"])
-    request = build(asked, subject)
-    table = None if given["csv"] is None else PointTable(given["csv"], request)
-    outcome = solve(request, replace(settings, progress=given["progress"]), table)
+    request, outcome = answered(command, quantity, given)
     return replace(outcome, notes=(*request.assumptions, *outcome.notes))
 
 
-def _model(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
+def answered(
+    command: Command, quantity: Quantity | None, given: Mapping[str, Any]
+) -> tuple[Request, Outcome]:
+    """Answer a question, and return with the answer what was asked, for reports.
+
+    Args:
+        command: ``check`` or ``estimate``.
+        quantity: to estimate.
+        given: every argument of :func:`check`, by name.
+
+    Raises:
+        InputError: as :func:`check`.
+        SoundnessError: as :func:`check`.
+    """
+    options = {name: given[name] for name in _QUESTION}
+    asked = Asked(command, quantity, leave_out=tuple(given["leave_out"]), **options)
+    settings = make_settings(**{name: given[name] for name in _ENGINE})
+    subject = meant(given["model"], given["output"], given["level"], given["fold_batch_norm"])
+    request = build(asked, subject)
+    table = None if given["csv"] is None else PointTable(given["csv"], request)
+    return request, solve(request, replace(settings, progress=given["progress"]), table)
+
+
+def meant(model: Any, output: OutputKind | None, level: Number | None, fold: bool) -> Model:
     """Return a model whose outputs mean what the caller says."""
     if not isinstance(model, Model):
         return load(model, output=output, level=level, fold_batch_norm=fold)
     if fold:
         from paramrob.models.load import folded
 
-        return _model(folded(model), output, level, False)
+        return meant(folded(model), output, level, False)
     said = model.output
     if output is not None and output != said.kind:
         half = Fraction(1, 2) if output in ("probability", "logit") else None

@@ -6,29 +6,37 @@ Nothing heavy is imported until a command needs it, so that ``--help`` answers a
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from paramrob import __version__
+from paramrob.cli_files import (
+    WRITTEN,
+    check_apart,
+    check_writable,
+    console,
+    say,
+    write_answer,
+    write_text,
+)
 from paramrob.cli_options import (
     command_line,
     compare_options,
     export_options,
+    gate_options,
     heatmap_options,
     shared_options,
 )
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
+    from paramrob.engine import Settings
     from paramrob.models.model import Model
     from paramrob.requests.build import Asked, Request
-    from paramrob.verdict import Outcome
 
 BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
 
@@ -41,10 +49,10 @@ def _with_exit_codes(command: Callable[..., int]) -> Callable[..., NoReturn]:
         try:
             sys.exit(command(*args, **options))
         except InputError as error:
-            _say(str(error))
+            say(str(error))
             sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
-            _say("stopped before the engine had an answer")
+            say("stopped before the engine had an answer")
             sys.exit(OPEN)
         except (click.ClickException, click.exceptions.Exit, SystemExit):
             raise
@@ -53,14 +61,10 @@ def _with_exit_codes(command: Callable[..., int]) -> Callable[..., NoReturn]:
                 traceback.print_exc()
             kind = "" if isinstance(error, ParamrobError) else f"{type(error).__name__}: "
             advice = "" if options.get("verbose") else " (-v shows where; please report it)"
-            _say(f"internal error: {kind}{error}{advice}")
+            say(f"internal error: {kind}{error}{advice}")
             sys.exit(INTERNAL)
 
     return wrapped
-
-
-def _say(sentence: str) -> None:
-    click.echo(f"paramrob: {' '.join(sentence.split())}", err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
@@ -70,13 +74,14 @@ def main() -> None:
 
     \b
     Exit codes: 0 proved, 1 refuted with a witness, 2 bad input, 3 open or stopped,
-    4 internal error.
+    4 internal error. With check --fail-on refuted an open question exits with 0 as well.
     """
 
 
 @main.command()
 @click.argument("model")
 @shared_options
+@gate_options
 @_with_exit_codes
 def check(model: str, **options: Any) -> int:
     """Prove or refute a property of MODEL: do its labels stay, by default.
@@ -85,13 +90,14 @@ def check(model: str, **options: Any) -> int:
     paramrob check model.pt --delta 0.01
     paramrob check model.pt --delta 0.01 --domain 6.3:20.5,2.0:3.9 --sigma 0.06
     paramrob check model.onnx --delta 1e-3 --at test.npz --csv rows.csv
+    paramrob check model.onnx --delta 1e-3 --at test.npz --junit gate.xml --certificate gate.json
     """
     return _answer(_asked("check", None, options), model, options)
 
 
 @main.command()
 @click.argument("model")
-@click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta")))
+@click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta", "bits")))
 @shared_options
 @_with_exit_codes
 def estimate(model: str, quantity: str, **options: Any) -> int:
@@ -101,7 +107,10 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
     epsilon  the largest change of the confidence
     sigma    how far from the decision boundary a label can flip
     delta    the largest box in which a property holds
+    bits     the fewest bits of integer weights from which on it holds
     """
+    if quantity == "bits":
+        return _bits(model, options)
     return _answer(_asked("estimate", quantity, options), model, options)
 
 
@@ -143,7 +152,7 @@ def heatmap(model: str, **options: Any) -> int:
         "json_file": "--json",
     }
     for name, option in outputs.items():
-        _check_writable(options[name], option)
+        check_writable(options[name], option)
     if not any(options[name] for name in outputs):
         raise InputError(
             "nothing to write: give -o FILE.png (or .svg, .pdf), --csv, --html or --json"
@@ -161,7 +170,7 @@ def heatmap(model: str, **options: Any) -> int:
     if options["json_file"] != "-":
         from paramrob.plots.tables import print_heatmap
 
-        print_heatmap(_console(), made, files, options["quiet"])
+        print_heatmap(console(), made, files, options["quiet"])
     return 0 if made.is_closed else OPEN
 
 
@@ -187,14 +196,14 @@ def export(model: str, **options: Any) -> int:
     asked = _asked("check", None, options)
     path = options["output_file"]
     if path != "-":
-        _check_writable(path, "-o")
+        check_writable(path, "-o")
     request = build(asked, _loaded(model, options))
     use_presolve = not options["no_presolve"]
     text = export_text(request, options["encoding"], options["form"], use_presolve)
     if path == "-":
         click.echo(text, nl=False)
     else:
-        _write_text(path, text, "-o")
+        write_text(path, text, "-o")
     return 0
 
 
@@ -219,7 +228,7 @@ def replay(
     from paramrob.witnesses import replay_file
 
     replayed = replay_file(witness, model, trust=trust, reference_path=reference)
-    print_replay(_console(), replayed, quiet=quiet)
+    print_replay(console(), replayed, quiet=quiet)
     return 0 if replayed.reproduced else 1
 
 
@@ -238,46 +247,97 @@ def solvers() -> int:
     for backend in backends():
         cells = (backend.name, backend.version or "-", backend.decides, backend.advice)
         table.add_row(*map(escape, cells))
-    _console().print(table)
+    console().print(table)
     return 0
+
+
+def _bits(model: str, options: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from paramrob.bit_widths import decide_widths
+    from paramrob.progress import ProgressLine
+    from paramrob.report import json_text
+    from paramrob.report_bits import bits_json, exit_code_of_bits, print_bits
+    from paramrob.witnesses import save_reported
+
+    if options["quantize"] is not None:
+        raise InputError("estimate bits tries every width: leave --quantize out")
+    for name in ("csv_file", "html_file"):
+        if options[name] is not None:
+            written = name.removesuffix("_file")
+            raise InputError(f"estimate bits writes no --{written}; give --json FILE")
+    for name in ("json_file", "witness_file"):
+        check_writable(options[name], f"--{name.removesuffix('_file')}")
+    check_apart(model, options)
+    asked = _asked("estimate", None, options | {"quantize": "int8"})
+    settings = _settings(options)
+    with ProgressLine(console(stderr=True)) as line:
+        found = decide_widths(asked, _loaded(model, options), replace(settings, progress=line))
+    saved, held = None, found.witnessed
+    if held is not None:
+        saved = save_reported(held.request, held.outcome, options["witness_file"])
+    if options["json_file"] is not None:
+        text = json_text(bits_json(found, saved))
+        if options["json_file"] == "-":
+            click.echo(text)
+            return exit_code_of_bits(found)
+        write_text(options["json_file"], text + "\n", "--json")
+    print_bits(console(), found, saved, options["quiet"])
+    return exit_code_of_bits(found)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from paramrob.solve import make_settings
+
+    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
+    names = (*engine, "method", "memory")
+    return make_settings(
+        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
+    )
 
 
 def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     from paramrob.requests.build import Asked
+    from paramrob.requests.deployments import deployment_options
 
-    perturbation = ("delta", "perturbation", "leave_out")
+    perturbation = ("delta", "perturbation", "noise", "leave_out")
     domain = ("domain", "domain_from", "at", "input_radius", "limit")
     names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
     # export has no arithmetic: formulas are about real numbers.
     optional = ("arithmetic", "accumulate", "runtime_steps")
     arithmetic = {n: options[n] for n in optional if n in options}
-    return Asked(command, quantity, **{name: options[name] for name in names}, **arithmetic)
+    given = {name: options[name] for name in names} | deployment_options(options)
+    return Asked(command, quantity, **given, **arithmetic)
 
 
 def _answer(asked: Asked, model: str, options: dict[str, Any], reference: str | None = None) -> int:
     from dataclasses import replace
 
+    from paramrob.gate import Gate
     from paramrob.point_table import PointTable
     from paramrob.progress import ProgressLine
     from paramrob.report import exit_code
     from paramrob.runtime import with_runtime
-    from paramrob.solve import make_settings, solve
+    from paramrob.solve import solve
 
-    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
-    names = (*engine, "method", "memory")
-    settings = make_settings(
-        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
-    )
-    for name in ("json_file", "html_file", "csv_file", "witness_file"):
-        _check_writable(options[name], f"--{name.removesuffix('_file')}")
+    settings = _settings(options)
+    for name in WRITTEN:
+        check_writable(options.get(name), f"--{name.removesuffix('_file')}")
+    check_apart(model, options, reference)
+    files = (options.get("junit_file"), options.get("certificate_file"))
+    gate = Gate(options.get("fail_on", "unknown"), *files)
     request = _request(asked, model, options, reference)
     table = None if options["csv_file"] is None else PointTable(options["csv_file"], request)
-    with ProgressLine(_console(stderr=True)) as line:
+    gate.clear()
+    with ProgressLine(console(stderr=True)) as line:
         outcome = solve(request, replace(settings, progress=line), table, line.points)
     if reference is not None:
         outcome = with_runtime(request, outcome)
-    _write(request, outcome, options)
-    return exit_code(outcome, settings.tolerance)
+    saved = write_answer(request, outcome, options)
+    command = command_line(click.get_current_context())
+    for said in gate.finish(request, outcome, witness_file=saved, command=command):
+        say(said)
+    return exit_code(outcome, settings.tolerance, gate.fail_on)
 
 
 def _request(asked: Asked, model: str, options: dict[str, Any], reference: str | None) -> Request:
@@ -304,68 +364,3 @@ def _loaded(model: str, options: dict[str, Any]) -> Model:
         trust=options["trust"],
         fold_batch_norm=options["fold_batch_norm"],
     )
-
-
-def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> None:
-    from paramrob.report import as_json, json_text
-    from paramrob.report_text import print_report
-    from paramrob.witnesses import save_reported
-
-    saved = save_reported(request, outcome, options["witness_file"])
-    if options["witness_file"] and saved is None and not options["quiet"]:
-        _say(f"no counterexample, so {options['witness_file']} was not written")
-    _write_page(request, outcome, options, saved)
-    json_file = options["json_file"]
-    if json_file is not None:
-        text = json_text(as_json(request, outcome, saved))
-        if json_file == "-":
-            click.echo(text)
-            return
-        _write_text(json_file, text + "\n", "--json")
-    print_report(
-        _console(),
-        request,
-        outcome,
-        tolerance=options["tolerance"],
-        witness_file=saved,
-        verbose=options["verbose"],
-        quiet=options["quiet"],
-    )
-
-
-def _write_page(
-    request: Request, outcome: Outcome, options: dict[str, Any], saved: str | None
-) -> None:
-    if options["html_file"] is None:
-        return
-    from paramrob.page import save_report
-
-    save_report(
-        options["html_file"],
-        request,
-        outcome,
-        tolerance=options["tolerance"],
-        command=command_line(click.get_current_context()),
-        witness_file=saved,
-    )
-
-
-def _check_writable(path: str | None, option: str) -> None:
-    if path is None or (path == "-" and option == "--json"):
-        return
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")
-
-
-def _write_text(path: str, text: str, option: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{option}: {path}: {error.strerror}; choose another file") from None
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)

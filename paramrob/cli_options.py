@@ -14,11 +14,33 @@ SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 ARITHMETICS = ("real", "float32", "float16", "bfloat16")
 ACCUMULATED = ("float32", "float16", "bfloat16", "float64")
+CONVENTIONS = ("onnxruntime", "litert", "torchao")
 KINDS = ("epsilon", "flips", "both")
+FAIL_ON = ("refuted", "unknown")
 OUTPUT_KINDS = ("probability", "logit", "probabilities", "logits", "value")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
+
+_TIMEOUT = click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="Engine seconds of the whole command.",
+)
+
+
+def _tolerance(default: float) -> Callable[[Command], Command]:
+    return click.option(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        default=default,
+        show_default=True,
+        help="Width at which a bracket is closed.",
+    )
+
 
 _MODEL = (
     click.option("--sidecar", metavar="FILE", help="Read this instead of MODEL's own .toml."),
@@ -44,7 +66,56 @@ _PERTURBATION = (
         metavar="FILE.toml",
         help='Sizes by layer: [default] and [layer."NAME"] with delta, relative, weights, biases.',
     ),
+    click.option(
+        "--noise", metavar="RELATIVE", help="Every parameter within this share of its magnitude."
+    ),
     click.option("--leave-out", metavar="LAYER", multiple=True, help="This layer does not move."),
+)
+_DEPLOYMENT = (
+    click.option(
+        "--quantize",
+        metavar="FORMAT",
+        help="Weights rounded: int2..int16, uint2..uint16, float16, bfloat16, float8_e4m3, "
+        "float8_e5m2.",
+    ),
+    click.option(
+        "--any-rounding",
+        is_flag=True,
+        help="Each to either neighbour of the format, not just to the nearest.",
+    ),
+    click.option(
+        "--granularity",
+        metavar="KIND",
+        help="What shares a scale: tensor, channel or group:N.  [default: tensor]",
+    ),
+    click.option(
+        "--symmetric/--affine",
+        default=None,
+        help="Where the zero point lies.  [default: symmetric if signed]",
+    ),
+    click.option(
+        "--range",
+        "integer_range",
+        type=click.Choice(("full", "narrow")),
+        help="With or without the lowest integer.  [default: the convention's]",
+    ),
+    click.option(
+        "--convention",
+        type=click.Choice(CONVENTIONS),
+        metavar="TOOL",
+        help=f"Whose scales: {', '.join(CONVENTIONS)}.  [default: onnxruntime]",
+    ),
+    click.option(
+        "--bias",
+        "bias_format",
+        type=click.Choice(("float", "int32")),
+        help="What biases become.  [default: float, in float formats that format]",
+    ),
+    click.option("--keep-float", metavar="LAYER", multiple=True, help="This layer is not rounded."),
+    click.option(
+        "--prune", metavar="FRACTION", help="The smallest weights become 0; then quantized, if so."
+    ),
+    click.option("--any-pruning", is_flag=True, help="Any subset of the weights becomes 0."),
 )
 _BOX = (
     click.option(
@@ -108,22 +179,8 @@ _ENGINE = (
         show_default=True,
         help="That the bounds at points may use, roughly; e.g. 512MiB.",
     ),
-    click.option(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        default=60.0,
-        show_default=True,
-        help="Engine seconds of the whole command.",
-    ),
-    click.option(
-        "--tolerance",
-        type=float,
-        metavar="T",
-        default=1e-6,
-        show_default=True,
-        help="Width at which a bracket is closed.",
-    ),
+    _TIMEOUT,
+    _tolerance(1e-6),
     click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
 )
 _ARITHMETIC = (
@@ -161,6 +218,25 @@ _OUTPUT = (
     click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
     click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
     click.option("-q", "--quiet", is_flag=True, help="Print one line."),
+)
+
+
+_GATE = (
+    click.option(
+        "--fail-on",
+        type=click.Choice(FAIL_ON),
+        metavar="WHAT",
+        default="unknown",
+        show_default=True,
+        help="refuted: what stays open exits with 0; unknown: it fails the gate as well.",
+    ),
+    click.option("--junit", "junit_file", metavar="FILE.xml", help="Write JUnit XML."),
+    click.option(
+        "--certificate",
+        "certificate_file",
+        metavar="FILE.json",
+        help="Write what was proved, in one sentence and in full; only if it was.",
+    ),
 )
 
 
@@ -225,22 +301,8 @@ _HEATMAP = (
         show_default=True,
         help="Share of the area that may stay undecided.",
     ),
-    click.option(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        default=60.0,
-        show_default=True,
-        help="Engine seconds of the whole command.",
-    ),
-    click.option(
-        "--tolerance",
-        type=float,
-        metavar="T",
-        default=1e-3,
-        show_default=True,
-        help="Width at which a bracket is closed.",
-    ),
+    _TIMEOUT,
+    _tolerance(1e-3),
     click.option("--csv", "csv_file", metavar="FILE", help="Write the numbers as CSV."),
     click.option("--json", "json_file", metavar="FILE|-", help="Write the numbers as JSON."),
     click.option(
@@ -261,7 +323,8 @@ def heatmap_options(command: Command) -> Command:
 
 def export_options(command: Command) -> Command:
     """Add the options of ``export``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)):
+    groups = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)
+    for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
     return command
@@ -269,7 +332,8 @@ def export_options(command: Command) -> Command:
 
 def shared_options(command: Command) -> Command:
     """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
-    groups = (_PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
+    subject = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL)
+    groups = (*subject, _ARITHMETIC, _ENGINE, _OUTPUT)
     for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
@@ -285,6 +349,13 @@ def compare_options(command: Command) -> Command:
     return command
 
 
+def gate_options(command: Command) -> Command:
+    """Add the options of a release gate; they belong below :func:`shared_options`."""
+    for option in reversed(_GATE):
+        command = option(command)
+    return command
+
+
 def command_line(context: click.Context) -> str:
     """Return what was typed, but for ``-q`` and ``-v``, as a shell runs it again."""
     words = ["paramrob", context.info_name or ""]
@@ -297,7 +368,9 @@ def command_line(context: click.Context) -> str:
         if isinstance(parameter, click.Argument):
             words.append(str(value))
         elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words.append(max(parameter.opts, key=len))
+            # --symmetric/--affine: one switch with two names
+            names = parameter.opts if context.params[name] else parameter.secondary_opts
+            words.append(max(names or parameter.opts, key=len))
         else:
             option = max(parameter.opts, key=len)
             values = value if parameter.multiple else (value,)

@@ -26,6 +26,12 @@ WORTH_A_FORMULA = 1000
 """Parameters up to which ``auto`` tries a solver on what the bound engine leaves open."""
 
 
+_BETWEEN = (
+    "parameters between their two values are covered by proofs and are no counterexamples: where "
+    "they alone break the property, it stays open"
+)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to solve.
@@ -201,12 +207,17 @@ def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], O
 
 
 def _about(problem: Problem, outcome: Outcome) -> Outcome:
-    """Make sure that an engine answered about the arithmetic that was asked about."""
+    """Make sure that an engine answered about the arithmetic that was asked about.
+
+    Where it left open what is asked of a grid, say what proofs of grids cover.
+    """
     if outcome.semantics != problem.semantics:
         raise SoundnessError(
             f"an engine answered for {outcome.semantics} arithmetic, asked about "
             f"{problem.semantics}; this is a defect of paramrob: please report it"
         )
+    if outcome.reason and problem.uncertain.perturbation.only_ends:
+        return replace(outcome, reason=f"{outcome.reason}; {_BETWEEN}")
     return outcome
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from paramrob import __version__
+from paramrob.digests import network_digest
 from paramrob.errors import InputError, SoundnessError
-from paramrob.models.network import Network
 from paramrob.perturbation import GivenInterval, ParameterInterval
 from paramrob.requests.build import Request
 from paramrob.verdict import Bracket, Outcome, Verdict
@@ -222,7 +222,7 @@ def _question(request: Request) -> dict[str, str]:
     """Return what the answers depend on; digests where it is long."""
     asked, claim, output = request.asked, request.asked.property(), request.model.output
     first = request.problems[0]
-    networks = (_network(first.reference), _network(first.uncertain.network))
+    networks = (network_digest(first.reference), network_digest(first.uncertain.network))
     parameters = first.uncertain.network.parameters
     # Whatever else a problem says may matter: better one question too many than a wrong answer.
     others = [
@@ -241,14 +241,6 @@ def _question(request: Request) -> dict[str, str]:
         "points": (request.points_digest or "")[:32],
         "arithmetic": _short(*others) if others else "real",
     }
-
-
-def _network(network: Network) -> str:
-    found = hashlib.sha256(repr(network.nodes).encode())
-    for name, parameter in sorted(network.parameters.items()):
-        found.update(repr((name, parameter.value.shape)).encode())
-        found.update(parameter.value.tobytes())
-    return found.hexdigest()
 
 
 def _interval(interval: ParameterInterval) -> str:

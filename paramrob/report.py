@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from paramrob import __version__
 from paramrob.decimals import middle, rounded_up
@@ -24,21 +24,37 @@ from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
 PROVED, REFUTED, OPEN = 0, 1, 3
 """Exit codes; 2 (bad input) and 4 (internal error) belong to exceptions."""
 
+FailOn = Literal["refuted", "unknown"]
+"""What a gate fails on: a refutation alone, or also what stays open."""
+
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "python-flint", "torch")
 
 
-def exit_code(outcome: Outcome, tolerance: float) -> int:
+def exit_code(outcome: Outcome, tolerance: float, fail_on: FailOn = "unknown") -> int:
     """Return 0 for proved or closed, 1 for refuted, 3 for open.
 
     Args:
         outcome: of a check (it has a verdict) or of an estimation (it has brackets).
         tolerance: width at which a bracket counts as closed.
+        fail_on: with ``refuted`` a verdict that stays open passes as 0; see :func:`lets_pass`.
     """
+    if lets_pass(outcome, fail_on):
+        return PROVED
     if outcome.verdict is not None:
         codes = {Verdict.ROBUST: PROVED, Verdict.NOT_ROBUST: REFUTED, Verdict.UNKNOWN: OPEN}
         return codes[outcome.verdict]
     parts = outcome.points if isinstance(outcome, PointsOutcome) else (outcome,)
     return PROVED if all(is_closed(part, tolerance) for part in parts) else OPEN
+
+
+def lets_pass(outcome: Outcome, fail_on: FailOn) -> bool:
+    """Whether a gate lets an answer pass that proves nothing.
+
+    Only an open verdict can pass so, and not one that the user stopped on its way: what was not
+    asked to the end is no answer.
+    """
+    is_open = outcome.verdict is Verdict.UNKNOWN
+    return fail_on == "refuted" and is_open and not outcome.interrupted
 
 
 def is_closed(outcome: Outcome, tolerance: float) -> bool:

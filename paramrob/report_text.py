@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paramrob.decimals import bracket_texts, middle, nearest_text
-from paramrob.models.model import Model, OutputInfo
+from paramrob.decimals import bracket_texts
+from paramrob.models.model import Model
 from paramrob.report import (
     agreement,
     boundary_sentence,
@@ -21,7 +21,7 @@ from paramrob.report import (
 from paramrob.requests.build import Request
 from paramrob.runtime import runtime_words
 from paramrob.solve import PointsOutcome
-from paramrob.verdict import Interval, Outcome, Verdict, Witness
+from paramrob.verdict import Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
     accuracy_under,
@@ -31,6 +31,7 @@ from paramrob.wording import (
     held_against,
     inputs_text,
     output_words,
+    outputs_text,
     percent,
     perturbation_words,
     property_words,
@@ -39,7 +40,6 @@ from paramrob.wording import (
     sides,
 )
 
-_SHOWN_OUTPUTS = 10
 _SHOWN_POINTS = 10
 _STYLES = {Verdict.ROBUST: "bold green", Verdict.NOT_ROBUST: "bold red"}
 _VERDICTS = {
@@ -97,6 +97,11 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
         ("question", Text(f"{claim}?")),
         *_reference_row(replayed),
         ("model", Text(str(model.path))),
+        *[
+            ("parameters", Text(words))
+            for words in (problem.uncertain.perturbation.words,)
+            if words
+        ],
         ("inputs", Text(domain_words(model, problem.domain))),
         ("answer", Text(answer.upper(), style="bold")),
     ]
@@ -218,19 +223,8 @@ def _outputs(model: Model, witness: Witness, called: tuple[str, str]) -> Rendera
     for side, values, label in zip(called, outputs, witness.labels, strict=True):
         name = label_name(model.output, label)
         said = "" if name is None else f"label {name}"
-        grid.add_row(Text(side), Text(_values(values, model.output)), Text(said))
+        grid.add_row(Text(side), Text(outputs_text(values, model.output)), Text(said))
     return grid
-
-
-def _values(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
-    digits = 10 if len(outputs) == 1 else 4
-    texts = [nearest_text(middle(interval), digits) for interval in outputs[:_SHOWN_OUTPUTS]]
-    level = None if meaning.level is None else nearest_text(float(meaning.level), digits)
-    if len(outputs) == 1 and texts[0] == level:
-        # Rounded, it would stand on the boundary that it may lie beside.
-        texts = [repr(middle(outputs[0]))]
-    more = len(outputs) - _SHOWN_OUTPUTS
-    return " ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
 def _points(

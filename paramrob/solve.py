@@ -36,7 +36,7 @@ from paramrob.several import (
     whole,
 )
 from paramrob.solvers.keep import kept_solvers
-from paramrob.verdict import Bracket, Outcome, Verdict
+from paramrob.verdict import INTERRUPTED, Bracket, Outcome, Verdict
 
 __all__ = [
     "CHEAP_SECONDS",
@@ -179,10 +179,15 @@ class _Run:
         found = [self.outcomes.get(i) or _open(request, reason) for i in range(count)]
         if request.asked.command in ("check", "compare"):
             found = self._with_brackets(found)
-        if not request.several:
-            return replace(found[0], notes=(*found[0].notes, *notes))
-        outcome = whole(request, found, self.labels)
-        return replace(outcome, notes=(*outcome.notes, *notes))
+        outcome = whole(request, found, self.labels) if request.several else found[0]
+        # Under another handler of the signal the engine's own words are all that tells.
+        said = any(INTERRUPTED in (part.reason or "") for part in found)
+        return replace(
+            outcome,
+            notes=(*outcome.notes, *notes),
+            interrupted=interrupted or self.stopped() or said,
+            taken=len(self.known),
+        )
 
     def _all_labels(self) -> list[int | None]:
         """Return the reference's label at every point: exact execution is the last resort."""

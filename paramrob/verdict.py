@@ -132,8 +132,9 @@ class Outcome:
     do about it. ``exact_encoding`` is false where shared parameters were relaxed or rounding was
     bounded. ``method`` is what decided within the solver, where it has several ways.
     ``semantics`` names the arithmetic of the uncertain network that the engine reasoned about;
-    the reference is in real numbers. ``runtime`` is what a runtime makes of the witness, where
-    it was asked.
+    the reference is in real numbers. ``interrupted`` says that the user stopped the run: what is
+    open was not asked to the end. ``taken`` counts the points whose answers were read from a table
+    of an earlier run. ``runtime`` is what a runtime makes of the witness, where it was asked.
     """
 
     verdict: Verdict | None = None
@@ -146,6 +147,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     method: str | None = None
     semantics: str = "real"
+    interrupted: bool = False
+    taken: int = 0
     runtime: RuntimeRun | None = None
 
 

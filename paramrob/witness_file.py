@@ -11,13 +11,10 @@ import base64
 import json
 import os
 import re
-import secrets
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,12 +23,14 @@ from paramrob.arithmetic import Arithmetic, arithmetic_from
 from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text
+from paramrob.files import replacing
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
 from paramrob.models.rounding import with_steps
 from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
+from paramrob.quantize.deployment import KINDS, Deployment, same_box
 from paramrob.verdict import Witness
 
 SCHEMA = 1
@@ -59,7 +58,7 @@ def save_witness(
     for name, value in witness.parameters.items():
         arrays[_PREFIX + name] = np.asarray(value, dtype=np.float64)
     arrays["meta"] = np.array(json.dumps(dict(meta)))
-    with _replacing(Path(path)) as (file, temporary):
+    with replacing(Path(path), "the witness") as (file, temporary):
         try:
             np.savez(file, **arrays)
         except (ValueError, UnicodeError) as error:
@@ -245,16 +244,28 @@ def _perturbation_from(said: Mapping[str, object], network: Network) -> Perturba
         if any(tables):
             raise InputError("the witness's meta: a box by ends and by radii; save it again")
         ends = {name: _ends(name, pair, network) for name, pair in given.items()}
-        words = said.get("words")
-        return Perturbation.explicit(
+        words, description = said.get("words"), _table(said, "description")
+        box = Perturbation.explicit(
             ends,
             kind,
-            _table(said, "description"),
+            description,
             only_ends=said.get("only_ends") is True,
             words=words if isinstance(words, str) else None,
         )
+        return _deployed(box, description, network) if kind in KINDS else box
     absolute, relative = ({n: _rational(v, n) for n, v in table.items()} for table in tables)
     return Perturbation(absolute, relative, kind, _table(said, "description"))
+
+
+def _deployed(box: Perturbation, said: Json, network: Network) -> Perturbation:
+    """Return the box of the scheme that the file names, which has to be the box that it holds."""
+    again = Deployment.from_json(said).perturbation(network)
+    if not same_box(again, box, network):
+        raise InputError(
+            "the witness's parameters are not on the grid that its scheme gives this model; ask "
+            "the question again to get a new witness"
+        )
+    return again
 
 
 def _packed(values: Array) -> str:
@@ -332,31 +343,6 @@ def _same_network(a: Network, b: Network) -> bool:
     return a.nodes == b.nodes and all(
         np.array_equal(p.value, b.parameters[name].value) for name, p in a.parameters.items()
     )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a temporary file beside ``path`` that takes its place if the block succeeds."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
-    try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            raise InputError(f"{path} is no regular file; give another name for the witness")
-        with temporary.open("xb") as file:
-            yield file, temporary
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be written: {reason}; give another file") from None
-    finally:
-        _quietly(lambda: temporary.unlink(missing_ok=True))
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except (OSError, ValueError):
-        return
 
 
 def _check_written(temporary: Path, path: str | os.PathLike[str], arrays: Json) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from paramrob.decimals import middle, nearest_text
 from paramrob.domain import Ball, Box, Domain, Point
 from paramrob.exact import decimal_text
 from paramrob.models.model import Model, OutputInfo
 from paramrob.problem import Problem
 from paramrob.properties import Property
+from paramrob.quantize.deployment import Deployment
 from paramrob.report import label_name
 from paramrob.requests.build import Request
-from paramrob.verdict import Bracket
+from paramrob.several import PointsOutcome
+from paramrob.verdict import Bracket, Interval, Outcome, Verdict, Witness
 
 SHOWN_INPUTS = 8
+_SHOWN_OUTPUTS = 10
 _BRACKETS = {
     "epsilon": "largest change of the {output}",
     "sigma": "farthest flip: lead of the best logit",
@@ -43,9 +47,51 @@ def question(request: Request) -> str:
 
 def vectors(request: Request) -> str:
     """Return which parameters a statement ranges over, to stand behind "for"."""
+    deployment = request.asked.deployment()
     if is_rigid(request):
         return "the model as it stands in its file"
-    return "every parameter vector in the box"
+    if deployment is None:
+        return "every parameter vector in the box"
+    to = _rounded_to(deployment)
+    if deployment.is_grid:
+        return f"every rounding of the parameters{to}" if to else "every pruning of the weights"
+    return f"the parameters rounded{to}" if to else "the pruned weights"
+
+
+def movers(request: Request) -> str:
+    """Return who changes something in a counterexample, in the plural."""
+    deployment = request.asked.deployment()
+    if deployment is None:
+        return "parameters within their box"
+    if not deployment.is_grid:
+        return vectors(request)
+    to = _rounded_to(deployment)
+    return f"parameters rounded{to} one way or the other" if to else "weights, some of them 0,"
+
+
+def nobody_moves(request: Request) -> str:
+    """Return the subject and verb of a sentence about what no parameters do."""
+    deployment = request.asked.deployment()
+    if deployment is None:
+        return "no parameter vector in the box moves"
+    to = _rounded_to(deployment)
+    if deployment.is_grid:
+        return f"no rounding of the parameters{to} moves" if to else "no pruning moves"
+    return f"rounding the parameters{to} does not move" if to else "this pruning does not move"
+
+
+def accuracy_under(request: Request) -> str:
+    """Return which parameters an accuracy is counted with, to stand behind its ends."""
+    if request.reference is not None:
+        moved = "" if is_rigid(request) else f", for {vectors(request)}"
+        return f"labelled correctly by the model as well{moved}"
+    if request.asked.is_one_network():
+        return f"with {vectors(request)}"
+    return "under the worst parameters for each point"
+
+
+def _rounded_to(deployment: Deployment) -> str:
+    return "" if deployment.scheme is None else f" to {deployment.scheme.format}"
 
 
 def is_rigid(request: Request) -> bool:
@@ -53,16 +99,13 @@ def is_rigid(request: Request) -> bool:
     return request.reference is not None and not request.perturbation.parameters
 
 
-def accuracy_under(request: Request) -> str:
-    """Return what an accuracy's two ends speak of, to stand behind them."""
-    if request.reference is None:
-        return "under the worst parameters for each point"
-    moved = "" if is_rigid(request) else ", whatever its parameters"
-    return f"labelled correctly by the model as well{moved}"
-
-
 def relaxed_words(request: Request) -> str:
     """Return what was relaxed where a proof holds but an open answer may stay open."""
+    if request.perturbation.only_ends:
+        return (
+            "proofs cover all that lies between a parameter's two values, counterexamples these "
+            "alone: an open answer may stay open"
+        )
     what = "roundings" if is_rigid(request) else "shared parameters"
     return f"{what} were relaxed: proofs hold, but an open answer may stay open"
 
@@ -216,6 +259,65 @@ def output_words(model: Model) -> str:
     level = decimal_text(output.level)
     after = " after the sigmoid" if output.kind == "logit" else ""
     return f"{output.kind}; label {one} above {level}{after}, else {zero}"
+
+
+def outputs_text(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
+    """Return the first outputs of a network, short, and how many more there are."""
+    digits = 10 if len(outputs) == 1 else 4
+    texts = [nearest_text(middle(interval), digits) for interval in outputs[:_SHOWN_OUTPUTS]]
+    level = None if meaning.level is None else nearest_text(float(meaning.level), digits)
+    if len(outputs) == 1 and texts[0] == level:
+        # Rounded, it would stand on the boundary that it may lie beside.
+        texts = [repr(middle(outputs[0]))]
+    more = len(outputs) - _SHOWN_OUTPUTS
+    return " ".join(texts) + (f" and {more} more" if more > 0 else "")
+
+
+def witness_lines(model: Model, witness: Witness) -> tuple[str, ...]:
+    """Return a counterexample in words: its input, then the outputs of both networks."""
+    lines = [inputs_text(model, witness.input.ravel())]
+    outputs = (witness.reference_output, witness.perturbed_output)
+    for side, values, label in zip(("trained", "perturbed"), outputs, witness.labels, strict=True):
+        name = label_name(model.output, label)
+        said = "" if name is None else f", label {name}"
+        lines.append(f"{side}: {outputs_text(values, model.output)}{said}")
+    return tuple(lines)
+
+
+def refuted_words(request: Request, outcome: Outcome) -> str:
+    """Return what a counterexample to one problem of a check does, in one line.
+
+    A point whose answer was read from a table has no counterexample any more.
+    """
+    asked, output, witness = request.asked.property(), request.model.output, outcome.witness
+    done = "the label changes"
+    if asked.epsilon is not None:
+        done = f"the {measured(output)} moves by more than {decimal_text(asked.epsilon)}"
+    elif witness is not None and None not in witness.labels:
+        before, after = (label_name(output, label) for label in witness.labels)
+        done = f"the label changes from {before} to {after}"
+    if asked.sigma is not None:
+        done += f" at least {decimal_text(asked.sigma)} from the decision boundary"
+    if witness is None:
+        return f"{done} (the counterexample was not kept)"
+    return f"{done} at {inputs_text(request.model, witness.input.ravel())}"
+
+
+def counts_words(outcome: PointsOutcome) -> str:
+    """Return how many of the points were proved, refuted and left open."""
+    verdicts = [part.verdict for part in outcome.points]
+    proved, refuted, left = (
+        verdicts.count(v) for v in (Verdict.ROBUST, Verdict.NOT_ROBUST, Verdict.UNKNOWN)
+    )
+    return f"{proved} of {len(verdicts)} points were proved, {refuted} refuted, {left} left open"
+
+
+def passed_words(outcome: Outcome) -> str:
+    """Return the sentence about an answer that proves nothing and is let pass all the same."""
+    said = "neither proved nor refuted"
+    if isinstance(outcome, PointsOutcome):
+        said = counts_words(outcome)
+    return f"{said}: the gate lets this pass, because it fails on what is refuted alone"
 
 
 def percent(share: float) -> str:

@@ -66,8 +66,8 @@ def test_spelled_out_methods_are_the_real_ones() -> None:
         (("--csv", "rows.csv"), ["--csv", "--at"]),
         (("--at", "p.npz", "--csv", "gone/rows.csv"), ["--csv", "gone/rows.csv"]),
         (("--at", "p.npz", "--csv", "."), ["--csv"]),
-        (("--at", "p.npz", "--csv", "p.npz"), ["--csv", "p.npz", "no table"]),
-        (("--at", "p.npz", "--csv", "model.pt"), ["--csv", "model.pt", "no table"]),
+        (("--at", "p.npz", "--csv", "p.npz"), ["--csv", "p.npz", "--at"]),
+        (("--at", "p.npz", "--csv", "model.pt"), ["--csv", "model.pt", "MODEL"]),
     ],
 )
 def test_wrong_use_is_refused(folder: Path, options: tuple[str, ...], words: list[str]) -> None:

@@ -60,3 +60,33 @@ def test_the_replay_snippet_shows_the_flip(tmp_path: Path) -> None:
     )
     before, after = (float(line.split()[-1]) for line in run.stdout.splitlines())
     assert (before > 0.5) != (after > 0.5)
+
+
+def test_the_gate_opens_as_it_is_shown(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"run: >\n((?: {4}.*\n)+)", README.read_text())
+    words = shown.split()
+    assert words[:3] == ["paramrob", "check", "model.pt"]
+    options = ["case_studies/cats/model.pt" if w == "model.pt" else w for w in words[2:]]
+    files = {w for w in options if w.endswith((".xml", ".json", ".npz"))}
+    options = [str(tmp_path / w) if w in files else w for w in options]
+    run = subprocess.run(
+        [sys.executable, "-m", "paramrob", "check", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"gate.xml", "gate.json"}
+    artifacts = re.findall(r"^ {6}(\S+)$", README.read_text(), re.M)
+    assert files <= set(artifacts)
+
+
+def test_the_pytest_snippet_is_true(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from paramrob.testing.*?)```", README.read_text(), re.S)
+    model = str(ROOT / "case_studies" / "cats" / "model.pt")
+    (tmp_path / "test_it.py").write_text(code.replace('"model.pt"', repr(model)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    assert "1 passed" in run.stdout

@@ -5,7 +5,7 @@ Data: scikit-learn's 8x8 digits (1797 images), every pixel divided by 16, so tha
 to ``test.npz``.
 
 Training is plain (Adam, cross-entropy, no attacks and no bounds) but for one term: the mean sum
-of the hidden activations, times ``PENALTY``. When every weight of a layer is off by delta, a
+of the hidden activations, times ``--penalty``. When every weight of a layer is off by delta, a
 neuron is off by at most delta times that sum, so fewer and smaller activations make the same delta
 hurt less. torch 2.13.0 on a CPU, one thread; another version may give other last digits.
 """
@@ -94,7 +94,7 @@ def split(count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return order[TEST:], order[:TEST]
 
 
-def train(kind: str, x: Tensor, y: Tensor) -> nn.Sequential:
+def train(kind: str, x: Tensor, y: Tensor, penalty: float = PENALTY) -> nn.Sequential:
     """Return a trained network, in evaluation mode."""
     torch.manual_seed(SEED)
     model = MAKERS[kind]()
@@ -114,7 +114,7 @@ def train(kind: str, x: Tensor, y: Tensor) -> nn.Sequential:
             batch = shuffled[start : start + BATCH]
             sums.clear()
             loss: Any = functional.cross_entropy(model(x[batch]), y[batch])
-            loss = loss + PENALTY * torch.stack(sums).sum(0).mean()
+            loss = loss + penalty * torch.stack(sums).sum(0).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -128,6 +128,9 @@ def main() -> None:
     """Train the networks, write them and the test points, and print the accuracies."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=FOLDER, help="where the files go")
+    parser.add_argument(
+        "--penalty", type=float, default=PENALTY, help=f"on the hidden activations ({PENALTY})"
+    )
     parser.add_argument("kinds", nargs="*", default=list(MAKERS), help="which networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -137,7 +140,7 @@ def main() -> None:
     np.savez_compressed(options.output / "test.npz", x=x[unseen], y=y[unseen])
     given = [torch.from_numpy(a) for a in (x[seen], y[seen], x[unseen], y[unseen])]
     for kind in options.kinds:
-        model = train(kind, given[0], given[1])
+        model = train(kind, given[0], given[1], options.penalty)
         right = [(model(given[i]).argmax(1) == given[i + 1]).float().mean().item() for i in (0, 2)]
         count = sum(p.numel() for p in model.parameters())
         program = torch.export.export(model, (given[2][:1],))

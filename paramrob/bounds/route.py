@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FINISHED_AT_ONCE = 16
 """Points that go through optimised slopes and branch and bound at a time."""
+NO_MARGIN = "replay does not tell how far the point is from the boundary; scale the model's numbers"
 SMALL = 1000
 """Parameters up to which the search alone is as fast."""
 
@@ -61,6 +62,15 @@ def suits_pass(problem: Problem, settings: Settings) -> bool:
     )
 
 
+def suits_search(problem: Problem) -> bool:
+    """Whether the search on chains knows both networks: alike, and nothing but its layers."""
+    if not is_chain(problem):
+        return False
+    pairs = (problem.reference, problem.uncertain.network)
+    ours, theirs = (stages(network, problem.output) for network in pairs)
+    return ours[0] == theirs[0] and [s.kind for s in ours[1]] == [s.kind for s in theirs[1]]
+
+
 def decide(problem: Problem, settings: Settings) -> Outcome:
     """Decide ``problem.property``.
 
@@ -68,8 +78,12 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
         InputError: no property is asked.
         BackendError: neither engine can express the problem.
     """
+    if isinstance(problem.domain, Box) and not suits_search(problem):
+        from paramrob.bounds.graph import box_answers
+
+        check_real(problem, "the search over boxes of inputs")
+        return box_answers.decide(problem, settings)
     if not suits_pass(problem, settings):
-        _check_box(problem)
         return decision.decide(problem, settings)
     return search(problem, decide_points([problem], settings)[0], settings)
 
@@ -100,8 +114,12 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         InputError: no such quantity, or one that needs labels or a property that are missing.
         BackendError: neither engine can express the problem.
     """
-    if isinstance(problem.domain, Box) or (is_chain(problem) and _can_search(problem, settings)):
-        _check_box(problem)
+    if isinstance(problem.domain, Box) and quantity != "delta" and not suits_search(problem):
+        from paramrob.bounds.graph import box_answers
+
+        check_real(problem, "the search over boxes of inputs")
+        return box_answers.estimate(problem, quantity, settings)
+    if suits_search(problem) and _can_search(problem, settings):
         return decision.estimate(problem, quantity, settings)
     if quantity == "epsilon":
         return estimate_points([problem], settings)[0]
@@ -134,14 +152,14 @@ def stream_points(problems: Sequence[Problem], settings: Settings) -> Iterator[t
     Problems that the time did not suffice for are left out; what takes longest is left to
     :func:`finish_points`.
     """
-    from paramrob.bounds.graph import points
+    from paramrob.bounds.graph import chunk, points
 
     place = 0
     pass_, deadline = _opened(problems[0], settings)
     pass_.quick()
     for batch in points.stream(problems, pass_, deadline, first=points.FIRST_BATCH):
         for outcome in batch:
-            if outcome.reason != points.TIME_UP:
+            if outcome.reason != chunk.TIME_UP:
                 yield place, outcome
             place += 1
 
@@ -199,11 +217,14 @@ def estimate_points(problems: Sequence[Problem], settings: Settings) -> list[Out
 
 
 def _delta(problem: Problem, settings: Settings) -> Outcome:
-    """Bisect on the box by decisions of the pass."""
+    """Bisect on the box of parameters by decisions of the pass."""
     from paramrob.largest_delta import largest_delta
 
     def decided(trial: Problem, seconds: float) -> Outcome:
-        return decide_points([trial], replace(settings, timeout=seconds))[0]
+        share = replace(settings, timeout=seconds)
+        if isinstance(trial.domain, Box):
+            return decide(trial, share)
+        return decide_points([trial], share)[0]
 
     started = time.monotonic()
     found = largest_delta(problem, settings, settings.timeout, decided)
@@ -223,7 +244,9 @@ def _sigma(problem: Problem, settings: Settings) -> Outcome:
     still = replay(problem, x, {})
     names = ["sigma"] if problem.reference.output_size > 1 else ["sigma_above", "sigma_below"]
     brackets = {name: Bracket(0.0, 0.0) for name in names}
-    if found.verdict is not Verdict.ROBUST and still.margin is not None:
+    if found.verdict is not Verdict.ROBUST and still.margin is None:
+        brackets = dict.fromkeys(names, Bracket(0.0, float("inf")))
+    elif found.verdict is not Verdict.ROBUST and still.margin is not None:
         label = still.labels[0]
         ours = "sigma" if len(names) == 1 else ("sigma_above" if label else "sigma_below")
         low = 0.0 if found.witness is None else still.margin.lower
@@ -232,19 +255,9 @@ def _sigma(problem: Problem, settings: Settings) -> Outcome:
             brackets = dict.fromkeys(names, Bracket(0.0, still.margin.upper))
     reason = None
     if any(b.width > settings.tolerance for b in brackets.values()):
-        reason = found.reason
+        reason = found.reason or NO_MARGIN
     return replace(found, verdict=None, reason=reason, brackets=brackets, witness=None)
 
 
 def _can_search(problem: Problem, settings: Settings) -> bool:
     return not isinstance(problem.domain, Ball) and settings.method is None
-
-
-def _check_box(problem: Problem) -> None:
-    if isinstance(problem.domain, Box):
-        check_real(problem, "the search over boxes of inputs")
-    if isinstance(problem.domain, Box) and not is_chain(problem):
-        raise BackendError(
-            "over a box of inputs the bound engine takes chains of dense layers with ReLU, leaky "
-            "ReLU, sigmoid or tanh; ask about points with --at (and --input-radius) instead"
-        )

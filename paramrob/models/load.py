@@ -241,15 +241,6 @@ def about_parameters(model: Model) -> list[str]:
             f"parameters used at several places ({_listed(shared)}) may be bounded as if each use "
             "had its own: bounds hold, but need not be the tightest"
         )
-    layers = network.layer_parameters()
-    constants = [
-        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in layers
-    ]
-    if constants:
-        sentences.append(
-            f"the constants of layers {_listed(constants)} are perturbed like weights; leave "
-            "those layers out of the perturbation to keep them fixed"
-        )
     norms = [n.name for n in network.nodes if isinstance(n.op, BatchNorm)]
     if model.folded:
         rest = f"; {_listed(norms)} could not be folded" if norms else ""
@@ -257,7 +248,27 @@ def about_parameters(model: Model) -> list[str]:
             "batch norms were folded into the layers before them (each number rounded once to "
             f"float64), and the folded parameters are perturbed{rest}"
         )
-    elif norms:
+    return sentences + others_move(model)
+
+
+def others_move(model: Model) -> list[str]:
+    """Return sentences about constants and batch norms, which move like weights.
+
+    They are among the model's assumptions, and hold for perturbations of all parameters.
+    """
+    network = model.network
+    layers = network.layer_parameters()
+    constants = [
+        n.name for n in network.nodes if isinstance(n.op, Elementwise) and n.name in layers
+    ]
+    norms = [n.name for n in network.nodes if isinstance(n.op, BatchNorm)]
+    sentences = []
+    if constants:
+        sentences.append(
+            f"the constants of layers {_listed(constants)} are perturbed like weights; leave "
+            "those layers out of the perturbation to keep them fixed"
+        )
+    if norms and not model.folded:
         sentences.append(
             f"the parameters of batch norms ({_listed(norms)}) are perturbed as they stand in the "
             "model, before any folding; running statistics are not"

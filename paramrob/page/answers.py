@@ -14,7 +14,15 @@ from paramrob.report import is_closed, label_name, reported_witness
 from paramrob.requests.build import Request
 from paramrob.solve import PointsOutcome
 from paramrob.verdict import Outcome, Verdict
-from paramrob.wording import held_against, inputs_text, is_rigid, measured, vectors
+from paramrob.wording import (
+    held_against,
+    inputs_text,
+    is_rigid,
+    measured,
+    movers,
+    nobody_moves,
+    vectors,
+)
 
 _BIG, _DIGITS = 4, 6
 """Digits of the headline and of sentences; the brackets themselves show all that there are."""
@@ -77,18 +85,18 @@ def _where_clear(request: Request, asked: Property) -> str:
     return f"wherever the best logit leads the second by at least {sigma}"
 
 
-def _scope(request: Request, moved: str | None = None) -> str:
+def _scope(request: Request, who: str | None = None) -> str:
     """Return the quantifiers with which a statement starts."""
-    moved = moved or vectors(request)
+    who = vectors(request) if who is None else who
     count, domain = len(request.problems), request.problems[0].domain
     if isinstance(domain, Ball):
         these = "this one" if count == 1 else f"each of the {count} points"
-        return f"for every input within {decimal_text(domain.radius)} of {these} and {moved}, "
+        return f"for every input within {decimal_text(domain.radius)} of {these} and {who}, "
     if count > 1:
-        return f"at each of the {count} points, for {moved}, "
+        return f"at each of the {count} points, for {who}, "
     if isinstance(request.problems[0].domain, Box):
-        return f"for every input of the box and {moved}, "
-    return f"at this input, for {moved}, "
+        return f"for every input of the box and {who}, "
+    return f"at this input, for {who}, "
 
 
 def _anywhere(request: Request) -> str:
@@ -116,7 +124,7 @@ def _refuted(request: Request, outcome: Outcome) -> str:
         return _sentence(f"{at}, {_parted(request, outcome)}.")
     if asked.epsilon is not None:
         done = f"move the {measured(output)} by more than {decimal_text(asked.epsilon)}"
-        return _sentence(f"{at}, parameters within their box {done}.")
+        return _sentence(f"{at}, {movers(request)} {done}.")
     before, after = outcome.witness.labels if outcome.witness else (None, None)
     names = (label_name(output, before), label_name(output, after))
     one = len(request.problems) == 1 and None not in names
@@ -125,7 +133,7 @@ def _refuted(request: Request, outcome: Outcome) -> str:
     if asked.sigma is not None:
         sigma = decimal_text(asked.sigma)
         clear = f", although {held_against(request)} is at least {sigma} from its decision boundary"
-    return _sentence(f"{at}, parameters within their box change the label{change}{clear}.")
+    return _sentence(f"{at}, {movers(request)} change the label{change}{clear}.")
 
 
 def _parted(request: Request, outcome: Outcome) -> str:
@@ -173,12 +181,13 @@ def _estimated(request: Request, outcome: Outcome, tolerance: float) -> Answer:
 def _epsilon(request: Request, outcome: Outcome) -> tuple[str, str]:
     bracket, what = outcome.brackets["epsilon"], measured(request.model.output)
     lower, upper = _ends(bracket.lower, bracket.upper)
-    at_least = f"one moves it by at least {lower} (the witness below)"
+    one = "it" if request.asked.is_one_network() else "one"
+    at_least = f"{one} moves it by at least {lower} (the witness below)"
     if math.isinf(bracket.upper):
         said = f"no upper end was proved for how far the {what} can move"
         word = f"at least {rounded_down(bracket.lower, _BIG)}" if bracket.lower > 0 else "OPEN"
     else:
-        said = f"no parameter vector in the box moves the {what} {_anywhere(request)} "
+        said = f"{nobody_moves(request)} the {what} {_anywhere(request)} "
         said += f"by more than {upper}"
         word = f"at most {rounded_up(bracket.upper, _BIG)}"
     if bracket.witness is not None and bracket.lower > 0:
@@ -215,8 +224,8 @@ def _delta(request: Request, outcome: Outcome) -> tuple[str, str]:
     bracket = outcome.brackets["delta"]
     lower, upper = _ends(bracket.lower, bracket.upper)
     if bracket.lower > 0:
-        moved = f"every parameter vector within {lower} of the trained one"
-        said = f"{_scope(request, moved)}{holds_words(request)}"
+        who = f"every parameter vector within {lower} of the trained one"
+        said = f"{_scope(request, who)}{holds_words(request)}"
     else:
         said = "no positive delta was proved"
     if reported_witness(outcome) is not None:

@@ -32,11 +32,11 @@ from paramrob.wording import (
     domain_words,
     held_against,
     inputs_text,
+    is_rigid,
     output_words,
     percent,
     perturbation_words,
     question,
-    relaxed_words,
     vectors,
 )
 
@@ -53,6 +53,12 @@ REAL = (
 _REAL_FILES = (
     "The statement is about the networks of real numbers that the two files define, roundings to "
     "grids included; other rounding during inference is not part of it."
+)
+_RELAXED = "Shared parameters were relaxed: what is proved holds, but an open answer may stay open."
+_ROUNDINGS = "Roundings were relaxed: what is proved holds, but an open answer may stay open."
+_GRID = (
+    "Each parameter is one of two values. What is proved holds for all values between them as "
+    "well, so an open answer may stay open; a counterexample has one of the two everywhere."
 )
 
 
@@ -145,7 +151,8 @@ def _proved(request: Request, outcome: Outcome) -> tuple[str, ...]:
         said.append(f"This is refuted: {_any(request)}, {holds_words(request)}.")
     said.append(_semantics(request))
     if not outcome.exact_encoding and request.problems[0].arithmetic is None:
-        said.append(f"{_capital(relaxed_words(request))}.")
+        relaxed = _ROUNDINGS if is_rigid(request) else _RELAXED
+        said.append(_GRID if request.perturbation.only_ends else relaxed)
     return tuple(said)
 
 

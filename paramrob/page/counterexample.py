@@ -14,7 +14,7 @@ from paramrob.models.model import Model, OutputInfo
 from paramrob.models.network import Activation as Act
 from paramrob.models.network import Array, Network, activate
 from paramrob.page.content import InputView, MovedParameter, Number, OutputView, WitnessView
-from paramrob.perturbation import Perturbation
+from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem
 from paramrob.report import label_name, reported_witness, witness_problem
 from paramrob.requests.build import Request
@@ -92,7 +92,7 @@ def moved_parameters(
     shown = tuple(
         _moved(network, box, witness, *places[i], effects[i]) for i in order[:SHOWN_PARAMETERS]
     )
-    return shown, (int(np.count_nonzero(flat)), _at_edge(network, box, changes), len(flat))
+    return shown, (int(np.count_nonzero(flat)), _at_edge(network, box, witness, changes), len(flat))
 
 
 def _place(changes: Mapping[str, Array], index: int) -> tuple[str, int]:
@@ -115,11 +115,18 @@ def _changes(network: Network, witness: Witness) -> dict[str, Array]:
     }
 
 
-def _at_edge(network: Network, box: Perturbation, changes: Mapping[str, Array]) -> int:
+def _at_edge(
+    network: Network, box: Perturbation, witness: Witness, changes: Mapping[str, Array]
+) -> int:
     count = 0
     for name, change in changes.items():
-        radius = box.interval(network.parameters[name]).radius()
+        interval = box.interval(network.parameters[name])
         moved = np.abs(change) > 0
+        if isinstance(interval, GivenInterval):
+            value = np.asarray(witness.parameters.get(name, interval.start()))
+            count += int((moved & ((value == interval.lower) | (value == interval.upper))).sum())
+            continue
+        radius = interval.radius()
         count += int((moved & (np.abs(change) >= _AT_EDGE * radius)).sum())
     return count
 
@@ -137,7 +144,9 @@ def _moved(
     trained = float(parameter.value.flat[index])
     perturbed = float(np.asarray(witness.parameters[name]).flat[index])
     radius = (high - low) / 2
-    share = abs(Fraction(perturbed) - Fraction(trained)) / radius if radius else Fraction(1)
+    # A box given by its ends need not hold the trained value: how far from its middle, then.
+    middle = (low + high) / 2 if box.is_given else Fraction(trained)
+    share = abs(Fraction(perturbed) - middle) / radius if radius else Fraction(1)
     return MovedParameter(
         _entry_name(name, parameter.value.shape, index), trained, perturbed, float(share), effect
     )

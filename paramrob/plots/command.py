@@ -31,7 +31,7 @@ def answer(model: Callable[[], Model], options: Mapping[str, Any]) -> tuple[Heat
     wanted = MapAsked(
         x=options["x_name"], y=options["y_name"], **{name: options[name] for name in same}
     )
-    names = ("delta", "perturbation", "leave_out", "domain", "domain_from")
+    names = ("delta", "perturbation", "noise", "leave_out", "domain", "domain_from")
     asked = Asked("heatmap", wanted.quantity, **{name: options[name] for name in names})
     picture = options["output_file"]
     if picture is not None:

@@ -14,6 +14,7 @@ from paramrob.bounds.linear import BoundPass
 from paramrob.bounds.rounding import check_arithmetic, magnitudes
 from paramrob.bounds.steered import Radii, SteeredPass, Vectors, inner_radii
 from paramrob.bounds.targets import Target
+from paramrob.errors import BackendError
 from paramrob.problem import Problem
 from paramrob.requests.views import View
 
@@ -91,9 +92,16 @@ def make_ground(problem: Problem, view: View) -> Ground:
     """Return the problem made ready.
 
     Raises:
-        BackendError: the bound engine cannot express the network.
+        BackendError: the bound engine cannot express the network, or the box of parameters was
+            given value by value, so that it need not hold the trained ones.
     """
     check_arithmetic()
+    if problem.uncertain.perturbation.is_given:
+        # What is stable is proved of the box alone, which speaks of the reference inside it.
+        raise BackendError(
+            "heatmaps show boxes around the trained parameters; ask about rounded or pruned ones "
+            "with check or estimate"
+        )
     chain = build_chain(problem)
     outer = [torch.from_numpy(a) for a in view.box.outer()]
     inner = [torch.from_numpy(a) for a in view.box.inner()]

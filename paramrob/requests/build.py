@@ -19,6 +19,8 @@ from paramrob.models.model import Model
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem, UncertainNetwork, check_labels
 from paramrob.properties import Property, Quantity, property_from
+from paramrob.quantize.deployment import Deployment
+from paramrob.quantize.scheme import Scheme
 from paramrob.requests.domains import (
     DomainLike,
     Number,
@@ -28,7 +30,7 @@ from paramrob.requests.domains import (
     parse_domain,
     parse_points,
 )
-from paramrob.requests.perturbations import from_table, uniform
+from paramrob.requests.perturbations import from_table, noise, uniform
 
 Command = Literal["check", "estimate", "heatmap", "compare"]
 PerturbationLike = Perturbation | str | Path | Mapping[str, Any]
@@ -58,6 +60,11 @@ class Asked:
     limit: int | None = None
     arithmetic: str = "real"
     accumulate: str | None = None
+    quantize: Scheme | str | None = None
+    any_rounding: bool = False
+    prune: Number | None = None
+    any_pruning: bool = False
+    noise: Number | None = None
     runtime_steps: int = 0
 
     def __post_init__(self) -> None:
@@ -91,23 +98,73 @@ class Asked:
             raise InputError(f"--limit {self.limit!r}: give a whole number of points, 1 or more")
 
     def _check_perturbation(self) -> None:
-        if self.delta is not None and self.perturbation is not None:
-            raise InputError("two perturbations at once: give either --delta or --perturbation")
+        given = {
+            "--delta": self.delta is not None,
+            "--perturbation": self.perturbation is not None,
+            "--noise": self.noise is not None,
+            "--quantize": self.quantize is not None or self.any_rounding,
+            "--prune": self.prune is not None or self.any_pruning,
+        }
+        names = [name for name, is_given in given.items() if is_given]
+        if len(names) > 1 and names != ["--quantize", "--prune"]:
+            raise InputError(
+                f"two perturbations at once: give either {' or '.join(names)} (--prune and "
+                "--quantize together prune first)"
+            )
         if self.quantity == "delta":
-            if self.delta is not None:
-                raise InputError(
-                    "estimate delta computes the largest delta: leave --delta out (choose the "
-                    "parameters that move with --perturbation or --leave-out)"
-                )
-        elif self.command == "compare" and self.delta is None and self.perturbation is None:
+            self._check_largest_delta(names)
+        elif not names and self.command == "compare":
             if self.leave_out:
                 raise InputError("--leave-out goes with --delta; nothing moves without it")
-        elif self.delta is None and self.perturbation is None:
-            raise InputError("how far can the parameters move? give --delta D or --perturbation")
-        if self.leave_out and self.perturbation is not None:
+        elif not names:
             raise InputError(
-                "--leave-out goes with --delta; in a perturbation file give the layer delta = 0"
+                "how far can the parameters move? give --delta D, --perturbation, --quantize "
+                "FORMAT, --prune FRACTION or --noise RELATIVE"
             )
+        if self.leave_out and names in (["--perturbation"], ["--quantize"]):
+            instead = "--keep-float LAYER" if names == ["--quantize"] else "delta = 0"
+            raise InputError(
+                "--leave-out goes with --delta, --noise and --prune; here give the layer " + instead
+            )
+        self.deployment()
+        self.exact_noise()
+
+    def _check_largest_delta(self, names: Sequence[str]) -> None:
+        if "--delta" in names:
+            raise InputError(
+                "estimate delta computes the largest delta: leave --delta out (choose the "
+                "parameters that move with --perturbation or --leave-out)"
+            )
+        if names not in ([], ["--perturbation"]):
+            raise InputError(
+                f"estimate delta computes the largest delta: leave {' and '.join(names)} out"
+            )
+
+    def deployment(self) -> Deployment | None:
+        """Return what is done to the network, where that is quantization or pruning."""
+        if self.quantize is None and self.prune is None and not self.any_pruning:
+            if self.any_rounding:
+                raise InputError("--any-rounding to which format? give --quantize FORMAT")
+            return None
+        scheme = Scheme(self.quantize) if isinstance(self.quantize, str) else self.quantize
+        share = None if self.prune is None else parse_decimal(self.prune, "--prune")
+        if share is not None and not 0 <= share <= 1:
+            raise InputError(f"--prune {self.prune}: give a share of the weights, 0 to 1")
+        return Deployment(scheme, self.any_rounding, share, self.any_pruning, self.leave_out)
+
+    def is_one_network(self) -> bool:
+        """Whether the parameters are known: rounded or pruned in one way."""
+        deployment = self.deployment()
+        return deployment is not None and not deployment.is_grid
+
+    def exact_noise(self) -> Fraction | None:
+        """Return ``noise`` as the decimal that was written."""
+        if self.noise is None:
+            return None
+        relative = parse_decimal(self.noise, "--noise")
+        if relative < 0:
+            raise InputError("--noise is negative; it is a share of each magnitude: give 0 or more")
+        return relative
 
     def property(self) -> Property:
         """Return the property asked about."""
@@ -201,10 +258,24 @@ def build(asked: Asked, model: Model, reference: Model | None = None) -> Request
         Problem(held.network, uncertain, domain, held.output, property_, arithmetic)
         for domain in where.domains
     )
-    assumptions = (*model.assumptions, *([where.assumed] if where.assumed else []))
+    deployment = asked.deployment()
+    known = _about_the_model(model, deployment)
+    assumptions = (*known, *([where.assumed] if where.assumed else []))
+    if deployment is not None:
+        assumptions = (*assumptions, *deployment.assumptions(model.network))
     if arithmetic is not None:
         assumptions = (*assumptions, *arithmetic.assumptions())
     return Request(asked, model, problems, where.classes, assumptions, where.digest, reference)
+
+
+def _about_the_model(model: Model, deployment: Deployment | None) -> tuple[str, ...]:
+    if deployment is None:
+        return model.assumptions
+    from paramrob.models.load import others_move
+
+    # Quantization and pruning say themselves what they leave alone.
+    wrong = others_move(model)
+    return tuple(said for said in model.assumptions if said not in wrong)
 
 
 def _where(asked: Asked, model: Model) -> _Where:
@@ -236,6 +307,11 @@ def _perturbation(asked: Asked, model: Model) -> Perturbation:
     delta = asked.exact_delta()
     if delta is not None:
         return uniform(network, delta, asked.leave_out)
+    deployment, relative = asked.deployment(), asked.exact_noise()
+    if deployment is not None:
+        return deployment.perturbation(network)
+    if relative is not None:
+        return noise(network, relative, asked.leave_out)
     if given is None and asked.command == "compare":
         return Perturbation({}, kind="none")
     if given is None:
@@ -243,6 +319,11 @@ def _perturbation(asked: Asked, model: Model) -> Perturbation:
     box = given if isinstance(given, Perturbation) else from_table(given, network)
     if asked.quantity != "delta":
         return box
+    if box.is_given:
+        raise InputError(
+            "estimate delta looks for one absolute delta; a box given value by value has none: "
+            "leave it out"
+        )
     if any(box.interval(p).relative for p in network.parameters.values()):
         raise InputError(
             "estimate delta looks for one absolute delta; a relative perturbation has none: "

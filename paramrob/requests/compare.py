@@ -26,7 +26,8 @@ def compare(asked: Asked, reference: Model, model: Model) -> Request:
         InputError: the two do not fit, or the question does not fit them.
     """
     model = matched(reference, model)
-    moved = asked.delta is not None or asked.perturbation is not None
+    still = (asked.delta, asked.perturbation, asked.noise, asked.deployment())
+    moved = any(given is not None for given in still)
     said = _assumptions(asked, reference, model, moved)
     network = with_steps(model.network, asked.runtime_steps)
     held = replace(reference, output=_compared(reference, model))

@@ -30,6 +30,20 @@ def uniform(network: Network, delta: Fraction, leave_out: Sequence[str] = ()) ->
     return Perturbation.uniform(network, delta, leave_out)
 
 
+def noise(network: Network, relative: Fraction, leave_out: Sequence[str] = ()) -> Perturbation:
+    """Return a half-width of ``relative * |w|`` for each parameter but those of layers left out.
+
+    Raises:
+        InputError: an unknown layer, with the nearest valid name.
+    """
+    moved = uniform(network, Fraction(0), leave_out).parameters
+    said: dict[str, object] = {"relative": decimal_text(relative)}
+    if leave_out:
+        said["leave_out"] = list(leave_out)
+    sizes = dict.fromkeys(moved, Fraction(0)), dict.fromkeys(moved, relative)
+    return Perturbation(*sizes, kind="noise", description=said)
+
+
 def from_table(
     source: str | Path | Mapping[str, Any], network: Network, what: str = "--perturbation"
 ) -> Perturbation:

@@ -64,7 +64,7 @@ class Attack:
             if not interval.radius().any():
                 self.still[name] = value
                 continue
-            low, high = (torch.from_numpy(a).to(device) for a in interval.inner())
+            low, high = (torch.from_numpy(a.copy()).to(device) for a in interval.inner())
             self.box[name], self.centre[name] = (low, high), value
 
     @property
@@ -73,7 +73,13 @@ class Attack:
         return sum(value.numel() for value in self.centre.values()) + self.network.input_size
 
     def run(
-        self, low: Tensor, high: Tensor, aims: Tensor, objective: Objective, steps: int = STEPS
+        self,
+        low: Tensor,
+        high: Tensor,
+        aims: Tensor,
+        objective: Objective,
+        steps: int = STEPS,
+        start: Tensor | None = None,
     ) -> Found:
         """Maximise ``objective(result, aim)`` for each input.
 
@@ -83,21 +89,24 @@ class Attack:
             aims: what the objective is told, ``(batch, ...)``.
             objective: of one result ``(out,)`` and one aim; differentiable.
             steps: of the search.
+            start: inputs to start from, ``(batch, in)``; the middle by default, from where the
+                first step goes to a corner.
         """
         batch = low.shape[0]
 
         def value(moved: dict[str, Tensor], x: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
-            result = execute(self.network, {**self.still, **moved}, x, self.last)
+            result = self.results(moved, x)
             return objective(result, aim), result
 
         climb = vmap(grad_and_value(value, argnums=(0, 1), has_aux=True))
-        x = (low + high) / 2
+        x = (low + high) / 2 if start is None else start
         moved = {name: centre.expand(batch, *centre.shape) for name, centre in self.centre.items()}
         best: Found | None = None
         for step in range(steps + 1):
             (slope, on_x), (reached, results) = climb(moved, x, aims)
             best = _better(best, Found(reached, x, moved, results))
-            share = 1.0 if step == 0 else 0.5 * (1 - step / (steps + 1))
+            far = step == 0 and start is None
+            share = 1.0 if far else 0.5 * (1 - step / (steps + 1))
             moved = {
                 name: self._clamp(
                     name, at + share * (self.box[name][1] - self.box[name][0]) * slope[name].sign()
@@ -108,6 +117,10 @@ class Attack:
         if best is None:
             raise ValueError("a search needs a step")
         return best
+
+    def results(self, moved: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the result that an objective reads, of one input ``(in,)``."""
+        return execute(self.network, {**self.still, **moved}, x, self.last)
 
     def _clamp(self, name: str, value: Tensor) -> Tensor:
         low, high = self.box[name]

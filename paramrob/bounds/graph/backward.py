@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from paramrob.bounds.graph.affine import Affine
+from paramrob.bounds.graph.change import Change
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines
 from paramrob.bounds.graph.program import Join, Pick, Sum
@@ -51,7 +52,7 @@ class Rows:
     Attributes:
         on: coefficients ``(batch or 1, rows, n)`` by step.
         constant, lost: ``(batch, rows)``.
-        seen: coefficients on the results of activations, where they are kept.
+        seen: coefficients on the results of activations and on the inputs, where they are kept.
         cuts: by step.
     """
 
@@ -103,7 +104,7 @@ def pull(
         intervals: proved, of every step that the rows depend on.
         lines: of every activation that they depend on.
         rows: with coefficients on some steps.
-        keep: whether the coefficients on each activation's result stay in ``rows.seen``.
+        keep: whether the coefficients on activations' results and inputs stay in ``rows.seen``.
     """
     steps = intervals.program.steps
     for k in range(max(rows.on), -1, -1):
@@ -113,32 +114,43 @@ def pull(
         step = steps[k]
         if k in rows.cuts:
             a = _multiplied(rows, a, rows.cuts[k], intervals.known[k])
+        if keep and (k == 0 or isinstance(step.kind, (Activation, Snap))):
+            rows.seen[k] = a
         if intervals.sources[k]:
             _concretise(rows, a, intervals.known[k])
         elif isinstance(step.kind, Affine):
             _affine(rows, a, intervals, k, step.kind)
         elif isinstance(step.kind, (Activation, Snap)):
-            if keep:
-                rows.seen[k] = a
             _activation(rows, a, intervals, k, lines[k])
-        elif isinstance(step.kind, Sum):
-            for sign, i in zip(step.kind.signs, step.inputs, strict=True):
-                rows.put(i, a if sign > 0 else -a, intervals.known[i].size)
-        elif isinstance(step.kind, Pick):
-            zero = a.new_zeros(*a.shape[:-1], steps[step.inputs[0]].size)
-            i = step.inputs[0]
-            pulled = zero.index_add(-1, step.kind.index, a)
-            size = intervals.known[i].size
-            rows.lost = rows.lost + factor(4) * dot(pulled.abs(), size)
-            rows.lost = rows.lost + factor(step.size) * dot(a.abs(), size[:, step.kind.index])
-            rows.put(i, pulled, size)
-        elif isinstance(step.kind, Join):
-            start = 0
-            for i in step.inputs:
-                count = steps[i].size
-                rows.put(i, a[..., start : start + count], intervals.known[i].size)
-                start += count
+        elif isinstance(step.kind, Change):
+            _change(rows, a, intervals, k)
+        else:
+            _wired(rows, a, intervals, k)
     return least(rows)
+
+
+def _wired(rows: Rows, a: Tensor, intervals: Intervals, k: int) -> None:
+    """Hand coefficients on a sum, a selection or a join to its inputs."""
+    step, steps = intervals.program.steps[k], intervals.program.steps
+    if isinstance(step.kind, Sum):
+        for sign, i in zip(step.kind.signs, step.inputs, strict=True):
+            rows.put(i, a if sign > 0 else -a, intervals.known[i].size)
+    elif isinstance(step.kind, Pick):
+        zero = a.new_zeros(*a.shape[:-1], steps[step.inputs[0]].size)
+        i = step.inputs[0]
+        pulled = zero.index_add(-1, step.kind.index, a)
+        size = intervals.known[i].size
+        rows.lost = rows.lost + factor(4) * dot(pulled.abs(), size)
+        rows.lost = rows.lost + factor(step.size) * dot(a.abs(), size[:, step.kind.index])
+        rows.put(i, pulled, size)
+    elif isinstance(step.kind, Join):
+        start = 0
+        for i in step.inputs:
+            count = steps[i].size
+            rows.put(i, a[..., start : start + count], intervals.known[i].size)
+            start += count
+    else:
+        raise TypeError(f"no way back through a step {type(step.kind).__name__}")
 
 
 def least(rows: Rows) -> Tensor:
@@ -239,3 +251,19 @@ def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines
         lost = factor(a.shape[-1]) * dot(a.abs(), most)
     rows.add(constant, lost + tiny(a.shape[-1], size).unsqueeze(1))
     rows.put(i, pulled, size)
+
+
+def _change(rows: Rows, a: Tensor, intervals: Intervals, k: int) -> None:
+    """Replace a change by its planes in ``z`` and ``e``."""
+    z, e, _ = intervals.program.steps[k].inputs
+    planes = intervals.planes[k]
+    up, down = a.clamp(min=0), a.clamp(max=0)
+    low, high = planes.low, planes.high
+    constant = dot(up, low.intercept) + dot(down, high.intercept)
+    size = torch.maximum(planes.size, low.intercept.abs() + high.intercept.abs())
+    # the planes' own error is below 64 roundings of their size, of which a factor has 128
+    lost = 2 * factor(a.shape[-1]) * dot(a.abs(), size) + tiny(a.shape[-1], size).unsqueeze(1)
+    rows.add(constant, lost)
+    for step, one, other in ((z, low.z, high.z), (e, low.e, high.e)):
+        pulled = up * one.unsqueeze(1) + down * other.unsqueeze(1)
+        rows.put(step, pulled, intervals.known[step].size)

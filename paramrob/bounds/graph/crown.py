@@ -16,11 +16,13 @@ from torch import Tensor
 from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.backward import Rows, pull, slackened
+from paramrob.bounds.graph.change import Change, change_planes, undecided
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
 from paramrob.bounds.graph.lines import Lines, lines, slopes
 from paramrob.bounds.graph.program import Program
 from paramrob.bounds.graph.snap import Snap, snap_lines
 from paramrob.engine import Method
+from paramrob.errors import SoundnessError
 from paramrob.models.network import Activation
 
 BUDGET = 1 << 24
@@ -29,15 +31,30 @@ BUDGET = 1 << 24
 
 @dataclass(frozen=True)
 class Analysis:
-    """Intervals of all steps on a batch of inputs, and lines of all activations.
+    """Intervals of all steps on a batch of inputs, and choices of lines of all activations.
 
-    ``flat`` has the same lines but for the slope 0 below wherever a ReLU bends: the other guess
-    at a slope that no rule gets right for every row.
+    No rule gets a ReLU's slope below right for every row; a row is pulled with each choice, and
+    its best value counts. Every line is valid on its step's interval.
+
+    Attributes:
+        intervals: of all steps.
+        lines: of the least area on the narrowest intervals known.
+        flat: the same but for the slope 0 below wherever a ReLU bends.
+        plain: what CROWN alone would choose, on intervals that only itself has narrowed: narrower
+            intervals turn slopes, and with these no bound of a dense chain is worse for them.
+        more: further choices.
     """
 
     intervals: Intervals
     lines: dict[int, Lines]
     flat: dict[int, Lines]
+    plain: dict[int, Lines]
+    more: tuple[dict[int, Lines], ...] = ()
+
+    @property
+    def choices(self) -> list[dict[int, Lines]]:
+        """Return the choices that differ."""
+        return different([self.lines, self.flat, self.plain, *self.more])
 
     @property
     def batch(self) -> int:
@@ -62,7 +79,10 @@ class GraphPass:
             for step in program.steps
         )
         bent = (Activation, Snap)
-        self._read = {step.inputs[0] for step in program.steps if isinstance(step.kind, bent)}
+        self.read = {step.inputs[0] for step in program.steps if isinstance(step.kind, bent)}
+        for step in program.steps:
+            if isinstance(step.kind, Change):
+                self.read.update(step.inputs[1:])
 
     def analyse(self, low: Tensor, high: Tensor, method: Method = "crown") -> Analysis:
         """Bound every step on every input box.
@@ -73,26 +93,34 @@ class GraphPass:
             method: ``ibp`` and ``crown-ibp`` leave the intervals as they are; the others pull
                 rows back for every neuron whose activation's relaxation depends on it.
         """
-        found: dict[int, Lines] = {}
-        flat: dict[int, Lines] = {}
         backward = method in ("crown", "alpha")
+        found: list[dict[int, Lines]] = [{}, {}, {}]
+        alone: dict[int, Interval] = {}
 
         def refine(intervals: Intervals, k: int) -> None:
-            kind = self.program.steps[k].kind
-            if method != "ibp" and isinstance(kind, Activation):
-                given = intervals.known[self.program.steps[k].inputs[0]]
-                found[k] = lines(kind, given.low, given.high, *slopes(kind, given.low, given.high))
-                flat[k] = flattened(kind, given, found[k])
-            if method != "ibp" and isinstance(kind, Snap):
-                given = intervals.known[self.program.steps[k].inputs[0]]
-                found[k], flat[k] = snap_lines(kind, given.low, given.high)
+            step = self.program.steps[k]
+            if method != "ibp" and isinstance(step.kind, Activation):
+                given = intervals.known[step.inputs[0]]
+                line = heuristic(step.kind, given)
+                found[0][k], found[1][k] = line, flattened(step.kind, given, line)
+                wide = alone.get(step.inputs[0], given)
+                found[2][k] = line if wide is given else heuristic(step.kind, wide)
+            if method != "ibp" and isinstance(step.kind, Snap):
+                given = intervals.known[step.inputs[0]]
+                found[0][k], found[1][k] = snap_lines(step.kind, given.low, given.high)
+                found[2][k] = found[0][k]
+            if method != "ibp" and isinstance(step.kind, Change):
+                z, e, p = (intervals.known[i] for i in step.inputs)
+                ends = ((i.low, i.high) for i in (z, e, p))
+                intervals.planes[k] = change_planes(step.kind, *ends)
             # last: a step that is read may be an activation itself
-            if backward and k in self._read and not intervals.tight[k]:
-                self._narrow(intervals, [found, flat], k)
+            if backward and k in self.read and not intervals.tight[k]:
+                alone[k] = self._narrow(intervals, found, k)
 
         if self.program.arithmetic is not None:
             low, high = stored(self.program.arithmetic, low, high)
-        return Analysis(Intervals.start(self.program, low, high).run(refine), found, flat)
+        intervals = Intervals.start(self.program, low, high).run(refine)
+        return Analysis(intervals, found[0], found[1], found[2])
 
     def bound(self, analysis: Analysis, rows: Tensor, method: Method = "crown") -> Tensor:
         """Return least values ``(batch, rows)`` of ``(batch, rows, out)`` rows over the results."""
@@ -101,13 +129,20 @@ class GraphPass:
             return self._concretised(analysis, rows)
         at_once = max(1, self.budget // (analysis.batch * self.widest))
         best = self._concretised(analysis, rows)
-        for chosen in different(analysis.lines, analysis.flat):
+        for chosen in analysis.choices:
             parts = [
                 pull(analysis.intervals, chosen, self._start(last, rows[:, i : i + at_once]))
                 for i in range(0, rows.shape[1], at_once)
             ]
             best = torch.maximum(best, torch.cat(parts, 1))
         return best
+
+    def slopes(self, analysis: Analysis, rows: Tensor) -> Tensor:
+        """Return the coefficients of rows on the inputs, ``(batch, rows, in)``, for heuristics."""
+        last = len(self.program.steps) - 1
+        start = self._start(last, rows)
+        pull(analysis.intervals, analysis.lines, start, keep=True)
+        return start.seen.get(0, rows.new_zeros(*rows.shape[:2], self.program.steps[0].size))
 
     def _concretised(self, analysis: Analysis, rows: Tensor) -> Tensor:
         """Merge the rows with a last affine layer, then take the interval of what it reads."""
@@ -126,35 +161,68 @@ class GraphPass:
         zero = rows.new_zeros(rows.shape[:2])
         return Rows({step: rows}, zero, zero)
 
-    def _narrow(self, intervals: Intervals, found: list[dict[int, Lines]], k: int) -> None:
-        """Pull rows back for the neurons of step ``k`` whose interval matters."""
-        known = intervals.known[k]
-        index, counts = needed(self._matters(k, known))
-        if not counts:
-            return
-        batch, size = known.low.shape
-        per_pass = max(1, self.budget // (2 * batch * self.widest))
-        low, high = known.low.clone(), known.high.clone()
-        for start in range(0, counts, per_pass):
-            at = index[:, start : start + per_pass]
-            count = at.shape[1]
-            for chosen in different(*found):
-                values = pull(intervals, chosen, self._neurons(intervals, k, at, size))
-                low.scatter_reduce_(1, at, values[:, :count], "amax")
-                high.scatter_reduce_(1, at, -values[:, count:], "amin")
-        intervals.known[k] = Interval(low, high)
+    def _narrow(self, intervals: Intervals, found: list[dict[int, Lines]], k: int) -> Interval:
+        """Pull rows back for the neurons of step ``k`` whose interval matters.
 
-    def _matters(self, k: int, known: Interval) -> Tensor:
+        Returns:
+            What the plain choice of lines says alone.
+        """
+        known = intervals.known[k]
+        choices, plain = different(found), known
+        if self.listed(k):
+            # CROWN alone may leave the sign of a neuron open that intervals tell.
+            every = torch.arange(known.low.shape[1], device=known.low.device).unsqueeze(0)
+            plain = self._pulled(intervals, found[2], k, every)
+            known = known.met(plain)
+            choices = [c for c in choices if len(different([c, found[2]])) == 2]
+        index, counts = needed(self.matters(k, known, intervals))
+        for chosen in choices if counts else []:
+            ends = self._pulled(intervals, chosen, k, index)
+            low = known.low.scatter_reduce(1, index, ends.low, "amax")
+            known = Interval(low, known.high.scatter_reduce(1, index, ends.high, "amin"))
+        # NaN contradicts nothing: it is no bound. There are no cuts here, so that no set is empty.
+        if bool((known.low > known.high).any()):
+            raise SoundnessError(
+                f"two proved ends of step {k} cross; this is a defect of paramrob: please report it"
+            )
+        intervals.known[k] = known
+        return plain if self.listed(k) else known
+
+    def listed(self, k: int) -> bool:
+        """Whether rows for all neurons of the step are at hand."""
+        kind = self.program.steps[k].kind
+        none = torch.empty(1, 0, dtype=torch.long)
+        return isinstance(kind, Affine) and kind.rows(none) is not None
+
+    def _pulled(
+        self, intervals: Intervals, chosen: dict[int, Lines], k: int, index: Tensor
+    ) -> Interval:
+        """Bound the neurons ``index`` ``(batch or 1, rows)`` of a step with one choice of lines."""
+        batch, size = intervals.known[k].low.shape
+        per_pass = max(1, self.budget // (2 * batch * self.widest))
+        low, high = [], []
+        for start in range(0, index.shape[1], per_pass):
+            at = index[:, start : start + per_pass]
+            values = pull(intervals, chosen, self.neurons(intervals, k, at, size))
+            low.append(values[:, : at.shape[1]])
+            high.append(-values[:, at.shape[1] :])
+        return Interval(torch.cat(low, 1), torch.cat(high, 1))
+
+    def matters(self, k: int, known: Interval, intervals: Intervals) -> Tensor:
+        """Return which neurons of step ``k`` an activation bends, ``(batch, n)``."""
         mask = torch.zeros_like(known.low, dtype=torch.bool)
         for step in self.program.steps:
             if isinstance(step.kind, Activation) and step.inputs[0] == k:
                 mask |= bends(step.kind, known)
             if isinstance(step.kind, Snap) and step.inputs[0] == k:
                 mask |= known.low < known.high
+            if isinstance(step.kind, Change) and k in step.inputs[1:]:
+                z, p = intervals.known[step.inputs[0]], intervals.known[step.inputs[2]]
+                mask |= undecided(step.kind, (z.low, z.high), (p.low, p.high))
         return mask
 
-    def _neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:
-        """Return rows for the neurons ``at`` ``(batch, rows)``: first plus, then minus."""
+    def neurons(self, intervals: Intervals, k: int, at: Tensor, size: int) -> Rows:
+        """Return rows for the neurons ``at`` ``(batch or 1, rows)``: first plus, then minus."""
         step = self.program.steps[k]
         given = step.kind.rows(at) if isinstance(step.kind, Affine) else None
         if given is None or not isinstance(step.kind, Affine):
@@ -171,7 +239,8 @@ class GraphPass:
         if layer.perturbed:
             both, extra = slackened(radius.repeat(1, 2, 1), both, known)
             cost = cost + extra
-        spent = intervals.works[k].gather(1, at).repeat(1, 2)
+        works = intervals.works[k]
+        spent = works.gather(1, at.expand(len(works), -1)).repeat(1, 2)
         terms = layer.terms_forward
         rows = self._start(step.inputs[0], both)
         lost = factor(terms) * spent + tiny(terms, known.size).unsqueeze(1)
@@ -185,6 +254,11 @@ def stored(arithmetic: Arithmetic, low: Tensor, high: Tensor) -> tuple[Tensor, T
     return torch.from_numpy(ends[0]).to(low.device), torch.from_numpy(ends[1]).to(low.device)
 
 
+def heuristic(op: Activation, given: Interval) -> Lines:
+    """Return the lines that leave the least area."""
+    return lines(op, given.low, given.high, *slopes(op, given.low, given.high))
+
+
 def flattened(op: Activation, given: Interval, line: Lines) -> Lines:
     """Return the lines with slope 0 below where a ReLU bends; ``line`` itself where that is it."""
     steep = bends(op, given) & (line.low_slope != 0)
@@ -194,10 +268,13 @@ def flattened(op: Activation, given: Interval, line: Lines) -> Lines:
     return lines(op, given.low, given.high, low_slope, line.high_slope)
 
 
-def different(first: dict[int, Lines], second: dict[int, Lines]) -> list[dict[int, Lines]]:
-    """Return both choices of lines, or one where they are the same."""
-    same = all(second[k] is line for k, line in first.items())
-    return [first] if same else [first, second]
+def different(choices: list[dict[int, Lines]]) -> list[dict[int, Lines]]:
+    """Return the choices of lines without those that repeat an earlier one."""
+    kept: list[dict[int, Lines]] = []
+    for choice in choices:
+        if not any(all(known[k] is line for k, line in choice.items()) for known in kept):
+            kept.append(choice)
+    return kept
 
 
 def bends(op: Activation, known: Interval) -> Tensor:

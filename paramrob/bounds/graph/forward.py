@@ -12,14 +12,15 @@ of roundings, with room for the charge's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from paramrob.bounds.graph.affine import Affine
+from paramrob.bounds.graph.change import Change, Planes, change_image
 from paramrob.bounds.graph.lines import image
-from paramrob.bounds.graph.program import Join, Pick, Program, Start, Step, Sum
+from paramrob.bounds.graph.program import Join, Pick, Program, Step, Sum
 from paramrob.bounds.graph.snap import Snap, snapped
 from paramrob.bounds.rounding import FLOOR, INFLATE, SMALLEST_NORMAL, UNIT
 from paramrob.models.network import Activation
@@ -77,6 +78,7 @@ class Intervals:
             stops there and loses nothing. These are the input and, where it is one point, affine
             layers of a value that does not depend on parameters, if each parameter is used once.
         tight: whether a step's interval cannot be narrowed.
+        planes: of changes of activations, where a backward pass meets them.
     """
 
     program: Program
@@ -84,6 +86,7 @@ class Intervals:
     works: dict[int, Tensor]
     sources: list[bool]
     tight: list[bool]
+    planes: dict[int, Planes] = field(default_factory=dict)
 
     @classmethod
     def start(cls, program: Program, low: Tensor, high: Tensor) -> Intervals:
@@ -100,6 +103,13 @@ class Intervals:
             found.sources.append(still and moves and not shared)
             found.tight.append(still)
         return found
+
+    def part(self, index: Tensor) -> Intervals:
+        """Return those of some inputs."""
+        known = [Interval(i.low[index], i.high[index]) for i in self.known]
+        works = {k: w[index] for k, w in self.works.items()}
+        planes = {k: p.part(index) for k, p in self.planes.items()}
+        return replace(self, known=known, works=works, planes=planes)
 
     def run(self, refine: Callable[[Intervals, int], None] | None = None) -> Intervals:
         """Compute the intervals of all steps; ``refine`` may narrow each before it is read.
@@ -147,6 +157,8 @@ class Intervals:
             return self._affine(k, kind, given[0])
         if isinstance(kind, Activation):
             return Interval(*image(kind, given[0].low, given[0].high))
+        if isinstance(kind, Change):
+            return Interval(*change_image(kind, (given[1].low, given[1].high)))
         if isinstance(kind, Snap):
             return Interval(*snapped(kind, given[0].low, given[0].high))
         if isinstance(kind, Pick):
@@ -181,6 +193,10 @@ class Intervals:
             size = size + interval.size
         lost = factor(len(given)) * size
         found = bounded(low - lost, high + lost)
+        if kind.image is not None:
+            op, source = kind.image
+            before = self.known[source]
+            found = found.met(Interval(*image(op, before.low, before.high)))
         if kind.larger is None:
             return found
         a, b = (self.known[i] for i in kind.larger)
@@ -192,8 +208,3 @@ def bounded(low: Tensor, high: Tensor) -> Interval:
     return Interval(
         torch.where(torch.isnan(low), -INF, low), torch.where(torch.isnan(high), INF, high)
     )
-
-
-def is_start(step: Step) -> bool:
-    """Whether the step is the input."""
-    return isinstance(step.kind, Start)

@@ -13,6 +13,7 @@ from torch import Tensor
 from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.chain import reciprocal, slack_is_exact
 from paramrob.bounds.graph.affine import Affine, AverageMap, ConvMap, DenseMap, DiagonalMap
+from paramrob.bounds.graph.change import Change
 from paramrob.bounds.graph.snap import Snap
 from paramrob.errors import BackendError
 from paramrob.layers import Link
@@ -50,12 +51,14 @@ class Start:
 class Sum:
     """A sum of its inputs, each with sign 1 or -1.
 
-    ``larger`` names two steps whose elementwise maximum this is: a bound that intervals of the
-    sum would lose.
+    ``larger`` names two steps whose elementwise maximum this is, ``image`` an activation and the
+    step that it is applied to, of which this is the result: bounds that intervals of the sum
+    would lose.
     """
 
     signs: tuple[int, ...]
     larger: tuple[int, int] | None = None
+    image: tuple[Activation, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Join:
     """Its inputs one after the other, flat."""
 
 
-Kind = Start | Affine | Activation | Snap | Sum | Pick | Join
+Kind = Start | Affine | Activation | Change | Snap | Sum | Pick | Join
 
 
 @dataclass(frozen=True)

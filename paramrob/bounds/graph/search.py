@@ -1,25 +1,31 @@
-"""Branch and bound on activations: what optimised slopes leave open is split neuron by neuron.
+"""Branch and bound: what optimised slopes leave open is split neuron by neuron, or by inputs.
 
 Wang et al., *Beta-CROWN: efficient bound propagation with per-neuron split constraints for neural
 network robustness verification*, NeurIPS 2021. A ReLU is split at 0, a smooth activation in the
 middle of its interval. Intervals of the root are kept; a cut narrows its own step's interval, and
 multipliers carry it to all other steps. Open pieces of many points share a batch.
+
+Where the inputs are a box, the activation whose relaxation costs most competes with the inputs
+that weigh most: the children of each are bounded, and the split whose worse child is best is made
+(filtered smart branching: De Palma et al., *Improved branch and bound for neural network
+verification via Lagrangian decomposition*, 2021). A smaller box of inputs narrows all intervals
+anew; an input of either sign is split at 0, where its slack has its kink.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from paramrob.bounds.graph.alpha import DECAY, RATE, Slopes
+from paramrob.bounds.graph.alpha import DECAY, RATE, Slopes, snaps
 from paramrob.bounds.graph.backward import Cut, Rows, pull
-from paramrob.bounds.graph.crown import Analysis, bends
+from paramrob.bounds.graph.crown import Analysis, GraphPass, bends
 from paramrob.bounds.graph.forward import Interval, Intervals
 from paramrob.bounds.graph.lines import Lines, lines, slopes
-from paramrob.bounds.graph.snap import Snap, snap_lines
+from paramrob.bounds.graph.pieces import Ends, Pieces
 from paramrob.models.network import Activation
 
 INF = float("inf")
@@ -27,43 +33,20 @@ MULTIPLIER_RATE = 0.1
 STEPS = 12
 """Gradient steps on the slopes and multipliers of one piece."""
 LAST_STEPS = 300
-"""The same, of a piece that nothing splits further."""
+"""The same, of a piece that no activation splits further."""
+AXES = 3
+"""Inputs that are tried as splits of a piece."""
+FAINT = 1e-9
+"""What an input weighs at least, so that wide ones are preferred among those without a weight."""
+ADVANTAGE = 4.0
+"""How many times more an input's split has to gain than an activation's.
+
+The estimate leaves out what multipliers add to the latter.
+"""
+NARROWEST = 2.0**-12
+"""Of the width of a box of inputs, what is not split any more."""
+LARGEST = 1e300
 KINKS = {"relu": 0.0, "leaky_relu": 0.0}
-
-
-@dataclass
-class Pieces:
-    """Open pieces: of which instance and row, their cuts, and their bounds so far.
-
-    ``cuts`` holds ``(low, high)`` by the step that an activation reads, ``(pieces, n)`` each.
-    """
-
-    instance: Tensor
-    row: Tensor
-    cuts: dict[int, tuple[Tensor, Tensor]]
-    bound: Tensor
-
-    def part(self, index: Tensor) -> Pieces:
-        """Return some of them."""
-        cuts = {k: (a[index], b[index]) for k, (a, b) in self.cuts.items()}
-        return Pieces(self.instance[index], self.row[index], cuts, self.bound[index])
-
-    @classmethod
-    def joined(cls, parts: list[Pieces]) -> Pieces:
-        """Return all of them together."""
-        cuts = {
-            k: (torch.cat([p.cuts[k][0] for p in parts]), torch.cat([p.cuts[k][1] for p in parts]))
-            for k in parts[0].cuts
-        }
-        return cls(
-            torch.cat([p.instance for p in parts]),
-            torch.cat([p.row for p in parts]),
-            cuts,
-            torch.cat([p.bound for p in parts]),
-        )
-
-    def __len__(self) -> int:
-        return self.instance.numel()
 
 
 class Splitter:
@@ -74,14 +57,25 @@ class Splitter:
         rows: ``(batch, rows, out)``.
         threshold: ``(batch, rows)``: a row is proved where it is certainly above.
         budget: numbers that one bound may hold at a time.
+        bound_pass: that made the analysis; without it inputs are not split.
     """
 
-    def __init__(self, analysis: Analysis, rows: Tensor, threshold: Tensor, budget: int) -> None:
+    def __init__(
+        self,
+        analysis: Analysis,
+        rows: Tensor,
+        threshold: Tensor,
+        budget: int,
+        bound_pass: GraphPass | None = None,
+    ) -> None:
         self.analysis, self.rows, self.threshold = analysis, rows, threshold
+        box = analysis.intervals.known[0]
+        self.bound_pass = bound_pass if bool((box.low < box.high).any()) else None
         steps = analysis.intervals.program.steps
         self.read = sorted({s.inputs[0] for s in steps if isinstance(s.kind, Activation)})
         held = sum(steps[k].size for k in self.read)
         self.batch = max(1, min(512, budget // (64 * max(sum(s.size for s in steps), 1))))
+        held = held if self.bound_pass is None else 2 * held + steps[0].size
         self.most = max(64, budget // max(2 * held, 1))
 
     def run(self, bound: Tensor, deadline: float) -> Tensor:
@@ -99,12 +93,12 @@ class Splitter:
                 break
             order = torch.argsort(pieces.bound - self._aim(pieces))
             now, later = pieces.part(order[: self.batch]), pieces.part(order[self.batch :])
+            now = self._finished(now)
+            if not len(now):
+                pieces = later
+                continue
             children, whole = self._children(now)
-            if bool(whole.any()):
-                last = now.part(whole.nonzero()[:, 0])
-                # Nothing is left to split: what remains is up to the multipliers.
-                self._assess(last, LAST_STEPS)
-                lost[last.instance[last.bound <= self._aim(last)]] = True
+            lost[now.instance[whole]] = True
             if len(children):
                 self._assess(children)
                 children = children.part((children.bound <= self._aim(children)).nonzero()[:, 0])
@@ -120,35 +114,159 @@ class Splitter:
 
     def _root(self, instance: Tensor, row: Tensor, bound: Tensor) -> Pieces:
         known = self.analysis.intervals.known
-        cuts = {}
+        cuts: Ends = {}
         for k in self.read:
             none = torch.full_like(known[k].low[instance], INF)
             cuts[k] = (-none, none)
-        return Pieces(instance, row, cuts, bound[instance, row])
+        boxes: Ends = {}
+        if self.bound_pass is not None:
+            for k in {0, *self.read}:
+                boxes[k] = (known[k].low[instance], known[k].high[instance])
+        return Pieces(instance, row, cuts, boxes, bound[instance, row])
 
     def _intervals(self, pieces: Pieces) -> Intervals:
-        """Return the root's intervals of the pieces' instances, narrowed by their cuts."""
-        root = self.analysis.intervals
-        at = pieces.instance
-        known = [Interval(i.low[at], i.high[at]) for i in root.known]
-        for k, (low, high) in pieces.cuts.items():
-            known[k] = known[k].met(Interval(low, high))
-        works = {k: w[at] for k, w in root.works.items()}
-        return replace(root, known=known, works=works)
+        """Return the intervals of the pieces, narrowed by their cuts."""
+        part = self.analysis.intervals.part(pieces.instance)
+        for ends in (pieces.known, pieces.cuts):
+            for k, (low, high) in ends.items():
+                part.known[k] = part.known[k].met(Interval(low, high))
+        return part
+
+    def _finished(self, pieces: Pieces) -> Pieces:
+        """Leave out what multipliers prove of pieces that no activation splits further."""
+        intervals = self._intervals(pieces)
+        weights, _ = self._weights(intervals, pieces)
+        whole = (self._costliest(intervals, weights, pieces)[0] < 0).nonzero()[:, 0]
+        if not len(whole):
+            return pieces
+        last = pieces.part(whole)
+        self._assess(last, LAST_STEPS)
+        pieces.bound[whole] = last.bound
+        return pieces.part((pieces.bound <= self._aim(pieces)).nonzero()[:, 0])
 
     def _children(self, pieces: Pieces) -> tuple[Pieces, Tensor]:
         """Split every piece in two; also say which cannot be split."""
         intervals = self._intervals(pieces)
+        weights, inputs = self._weights(intervals, pieces)
+        step, neuron = self._costliest(intervals, weights, pieces)
+        whole = step < 0
+        if self.bound_pass is None:
+            return self._cut(intervals, pieces, (~whole).nonzero()[:, 0], step, neuron), whole
+        tried: list[Pieces] = []
+        merits = []
+        own = self._merit(Pieces.joined([pieces, pieces]))
+        for split in self._candidates(intervals, inputs, pieces):
+            children = self._halved(pieces, *split)
+            tried.append(children)
+            gain = self._merit(children) - own
+            gain = torch.where(gain > 0, gain / ADVANTAGE, gain)
+            merits.append((own + gain).masked_fill(split[2], -INF))
+        can = (~whole).nonzero()[:, 0]
+        children = self._cut(intervals, pieces, can, step, neuron)
+        merit = torch.full_like(pieces.bound, -INF)
+        merit[can] = self._merit(children)
+        place = torch.zeros_like(whole, dtype=torch.long)
+        place[can] = torch.arange(len(can), device=place.device)
+        return self._chosen(children, place, tried, torch.stack([merit, *merits]), whole)
+
+    def _chosen(
+        self, cut: Pieces, place: Tensor, tried: list[Pieces], merits: Tensor, whole: Tensor
+    ) -> tuple[Pieces, Tensor]:
+        """Return the children of each piece's best split, and which pieces have none.
+
+        Args:
+            cut: by activations, of the pieces that have such a split: first halves, then second.
+            place: of a piece among them.
+            tried: by inputs, of all pieces.
+            merits: ``(splits, pieces)``, that of the activation first; -inf where there is none.
+            whole: which pieces have no split by an activation.
+        """
+        best, which = merits.max(0)
+        none = whole & (best == -INF)
+        count = len(place)
+        parts = []
+        for number, children in enumerate([cut, *tried]):
+            taken = ((which == number) & ~none).nonzero()[:, 0]
+            if number == 0:
+                at, half = place[taken], len(cut) // 2
+            else:
+                at, half = taken, count
+            parts.append(children.part(torch.cat([at, at + half])))
+        return Pieces.joined(parts), none
+
+    def _merit(self, children: Pieces) -> Tensor:
+        """Return how far the worse of two children is bounded, ``(pieces,)``."""
+        if not len(children):
+            return children.bound
+        intervals = self._intervals(children)
+        found = self._all_lines(intervals)
+        value = pull(intervals, found, self._rows(children)).squeeze(1) - self._aim(children)
+        value = torch.where(self._empty(intervals), INF, value)
+        # A child that is proved is done with, however far it is proved.
+        value = value.clamp(min=-LARGEST, max=0.0)
+        left, right = value.chunk(2)
+        return torch.minimum(left, right)
+
+    @staticmethod
+    def _empty(intervals: Intervals) -> Tensor:
+        """Return in which pieces nothing is left: two proved ends cross, ``(pieces,)``."""
+        found = torch.zeros_like(intervals.known[0].low[:, 0], dtype=torch.bool)
+        for known in intervals.known:
+            found |= (known.low > known.high).any(1)
+        return found
+
+    def _candidates(
+        self, intervals: Intervals, inputs: Tensor, pieces: Pieces
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield an axis of each piece, where to split it, and of which pieces it is no split."""
+        box = intervals.known[0]
+        cross = (box.low < 0) & (box.high > 0)
+        middle = torch.where(cross, 0.0, box.low + (box.high - box.low) / 2)
+        root = self.analysis.intervals.known[0]
+        wide = (root.high - root.low).amax(1)[pieces.instance] * NARROWEST
+        can = (box.low < middle) & (middle < box.high) & (box.high - box.low > wide.unsqueeze(1))
+        weight = torch.where(can, (box.high - box.low) * (inputs.abs() + FAINT), -1.0)
+        order = weight.argsort(1, descending=True)
+        for axis in order.T[:AXES]:
+            at = axis.unsqueeze(1)
+            lost = ~can.gather(1, at).squeeze(1)
+            if not bool(lost.all()):
+                yield axis, middle.gather(1, at).squeeze(1), lost
+
+    def _halved(self, pieces: Pieces, axis: Tensor, where: Tensor, lost: Tensor) -> Pieces:
+        """Return first halves, then second, with intervals of their own."""
+        if self.bound_pass is None:
+            return pieces
+        every = torch.arange(len(pieces), device=axis.device)
+        left, right = pieces.part(every), pieces.part(every)
+        left.known[0][1][every, axis] = where
+        right.known[0][0][every, axis] = where
+        both = Pieces.joined([left, right])
+        low, high = both.known[0]
+        fresh = self.bound_pass.analyse(low, high).intervals.known
+        for k in self.read:
+            met = fresh[k].met(Interval(*both.known[k]))
+            both.known[k] = (met.low, met.high)
+        return both
+
+    def _costliest(
+        self, intervals: Intervals, weights: dict[int, Tensor], pieces: Pieces
+    ) -> tuple[Tensor, Tensor]:
+        """Return the step and neuron whose relaxation costs most; step -1 where none costs."""
         best = torch.zeros_like(pieces.bound)
         step = torch.full_like(pieces.instance, -1)
         neuron = torch.zeros_like(pieces.instance)
-        weights = self._weights(intervals, pieces)
         for k, score in self._scores(intervals, weights).items():
             value, at = score.max(1)
             better = value > best
             best = torch.where(better, value, best)
             step, neuron = torch.where(better, k, step), torch.where(better, at, neuron)
-        splits = (step >= 0).nonzero()[:, 0]
+        return step, neuron
+
+    def _cut(
+        self, intervals: Intervals, pieces: Pieces, splits: Tensor, step: Tensor, neuron: Tensor
+    ) -> Pieces:
+        """Return the pieces ``splits`` in two by an activation: first halves, then second."""
         left, right = pieces.part(splits), pieces.part(splits)
         for piece, (k, n) in enumerate(
             zip(step[splits].tolist(), neuron[splits].tolist(), strict=True)
@@ -158,7 +276,7 @@ class Splitter:
             where = self._where(k, known.low[source, n], known.high[source, n])
             left.cuts[k][1][piece, n] = where
             right.cuts[k][0][piece, n] = where
-        return Pieces.joined([left, right]), (step < 0)
+        return Pieces.joined([left, right])
 
     def _where(self, k: int, low: Tensor, high: Tensor) -> Tensor:
         """Return where to split: at a kink inside, else in the middle."""
@@ -186,15 +304,19 @@ class Splitter:
             found[at] = score if at not in found else found[at] + score
         return found
 
-    def _weights(self, intervals: Intervals, pieces: Pieces) -> dict[int, Tensor]:
-        found = snaps(intervals) | {
+    def _weights(self, intervals: Intervals, pieces: Pieces) -> tuple[dict[int, Tensor], Tensor]:
+        """Return coefficients on the activations' results, and those on the inputs."""
+        rows = self._rows(pieces)
+        pull(intervals, self._all_lines(intervals), rows, keep=True)
+        found = {k: a.squeeze(1) for k, a in rows.seen.items()}
+        return found, found.pop(0, torch.zeros_like(intervals.known[0].low))
+
+    def _all_lines(self, intervals: Intervals) -> dict[int, Lines]:
+        return snaps(intervals) | {
             k: self._lines(step.kind, intervals.known[step.inputs[0]])
             for k, step in enumerate(intervals.program.steps)
             if isinstance(step.kind, Activation)
         }
-        rows = self._rows(pieces)
-        pull(intervals, found, rows, keep=True)
-        return {k: a.squeeze(1) for k, a in rows.seen.items()}
 
     def _lines(self, op: Activation, given: Interval) -> Lines:
         return lines(op, given.low, given.high, *slopes(op, given.low, given.high))
@@ -214,6 +336,7 @@ class Splitter:
 
     def _optimised(self, pieces: Pieces, steps: int) -> Tensor:
         intervals = self._intervals(pieces)
+        empty = self._empty(intervals)
         free = {
             k: Slopes.of(step.kind, given.low, given.high, 1)
             for k, step in enumerate(intervals.program.steps)
@@ -231,10 +354,11 @@ class Splitter:
             if bool(torch.isfinite(low).any() | torch.isfinite(high).any())
         }
         fixed = snaps(intervals)
-        slopes = [t for s in free.values() for t in (s.low, s.high)]
+        slopes = [t for s in free.values() for t in s.leaves]
         multipliers = [t for c in cuts.values() for t in (c.on_low, c.on_high)]
         if not slopes:  # a network without activations: its rows have one bound only
-            return pull(intervals, fixed, self._rows(pieces)).squeeze(1)
+            best = pull(intervals, fixed, self._rows(pieces)).squeeze(1)
+            return torch.where(empty, INF, best)
         groups = [{"params": slopes, "lr": RATE}]
         if multipliers:
             groups.append({"params": multipliers, "lr": MULTIPLIER_RATE})
@@ -248,7 +372,7 @@ class Splitter:
             chosen = fixed | {k: s.lines() for k, s in free.items()}
             value = pull(intervals, chosen, rows).squeeze(1)
             best = torch.maximum(best, value.detach())
-            if number == steps or bool((best > aim).all()):
+            if number == steps or bool(((best > aim) | empty).all()):
                 break
             optimiser.zero_grad()
             finite = torch.where(torch.isfinite(value), value, 0.0)
@@ -260,14 +384,4 @@ class Splitter:
                     s.clamp()
                 for t in multipliers:
                     t.clamp_(min=0)
-        return best
-
-
-def snaps(intervals: Intervals) -> dict[int, Lines]:
-    """Return lines of all roundings to a grid; no slope of theirs is worth a search."""
-    found = {}
-    for k, step in enumerate(intervals.program.steps):
-        if isinstance(step.kind, Snap):
-            given = intervals.known[step.inputs[0]]
-            found[k] = snap_lines(step.kind, given.low, given.high)[0]
-    return found
+        return torch.where(empty, INF, best)

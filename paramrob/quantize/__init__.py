@@ -1,0 +1,1 @@
+"""What deployment does to parameters: rounded to a format, or pruned."""
