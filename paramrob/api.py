@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _QUESTION = (
     *("delta", "perturbation", "domain", "at", "epsilon", "sigma", "input_radius", "limit"),
     *("arithmetic", "accumulate"),
-    *("quantize", "any_rounding", "prune", "any_pruning", "noise"),
+    *("quantize", "any_rounding", "prune", "any_pruning", "noise", "activations", "calibration"),
 )
 _ENGINE = (
     *("solver", "timeout", "tolerance", "device", "encoding", "presolve", "cross_check"),
@@ -90,6 +90,8 @@ def check(
     prune: Number | None = None,
     any_pruning: bool = False,
     noise: Number | None = None,
+    activations: str | None = None,
+    calibration: PointsLike | None = None,
     domain: DomainLike | None = None,
     at: PointsLike | None = None,
     epsilon: Number | None = None,
@@ -129,6 +131,10 @@ def check(
         prune: instead, or before quantization, this share of the weights, the smallest, set to 0.
         any_pruning: instead, any subset of the weights set to 0.
         noise: instead, every parameter within this share of its magnitude.
+        activations: an integer format that values between layers are rounded to, alone or
+            besides what is done to the parameters.
+        calibration: points, or a file of them, that give these values' ranges; otherwise ranges
+            are proved for all that is asked about.
         domain: a box: ``[(lower, upper), ...]``, one such pair for all inputs, text as on the
             command line, or a :class:`~paramrob.domain.Box`. What the model says by default,
             else [0, 1] for each input.
@@ -194,6 +200,8 @@ def estimate(
     prune: Number | None = None,
     any_pruning: bool = False,
     noise: Number | None = None,
+    activations: str | None = None,
+    calibration: PointsLike | None = None,
     domain: DomainLike | None = None,
     at: PointsLike | None = None,
     epsilon: Number | None = None,
@@ -232,6 +240,8 @@ def estimate(
         prune: the smallest weights set to 0.
         any_pruning: any weights set to 0.
         noise: a share of each magnitude.
+        activations: an integer format for values between layers.
+        calibration: points that give these values' ranges.
         domain: a box.
         at: points.
         epsilon: the property's threshold, for the quantity ``delta`` only.
@@ -306,6 +316,10 @@ def heatmap(
         perturbation: instead of ``delta`` sizes by layer.
         leave_out: layers that do not move.
         noise: instead, every parameter within this share of its magnitude.
+        activations: an integer format that values between layers are rounded to, alone or
+            besides what is done to the parameters.
+        calibration: points, or a file of them, that give these values' ranges; otherwise ranges
+            are proved for all that is asked about.
         domain: a box of all inputs.
         kind: ``epsilon``, how far the confidence moves at each point; ``flips``, where labels
             can change; or ``both``.

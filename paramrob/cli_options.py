@@ -116,6 +116,16 @@ _DEPLOYMENT = (
         "--prune", metavar="FRACTION", help="The smallest weights become 0; then quantized, if so."
     ),
     click.option("--any-pruning", is_flag=True, help="Any subset of the weights becomes 0."),
+    click.option(
+        "--activations",
+        metavar="FORMAT",
+        help="Values between layers rounded: int2..int16, uint2..uint16.",
+    ),
+    click.option(
+        "--calibration",
+        metavar="POINTS",
+        help="Their ranges from these points.  [default: ranges proved for what is asked]",
+    ),
 )
 _BOX = (
     click.option(

@@ -144,7 +144,7 @@ def as_json(request: Request, outcome: Outcome, witness_file: str | None = None)
         "quantity": asked.quantity,
         "model": _model_json(model),
         "reference": None if request.reference is None else _model_json(request.reference),
-        "perturbation": request.perturbation.as_json(),
+        "perturbation": _perturbation(request),
         "domain": _domains_json(request),
         "property": _property_json(request),
     }
@@ -329,3 +329,9 @@ def _outputs_json(outputs: Sequence[Interval]) -> float | list[float | None] | N
 
 def _end(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _perturbation(request: Request) -> dict[str, Any]:
+    """Return what moves, and what values between layers are rounded to."""
+    said = request.perturbation.as_json()
+    return said if request.grids is None else said | {"activations": request.grids.as_json()}

@@ -30,6 +30,7 @@ from paramrob.models.rounding import with_steps
 from paramrob.perturbation import GivenInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
+from paramrob.quantize.activations import Grids
 from paramrob.quantize.deployment import KINDS, Deployment, same_box
 from paramrob.verdict import Witness
 
@@ -92,7 +93,11 @@ def load_witness(path: str | os.PathLike[str]) -> tuple[Array, dict[str, Array],
 
 
 def problem_meta(
-    model: Model, problem: Problem, reference: Model | None = None, runtime_steps: int = 0
+    model: Model,
+    problem: Problem,
+    reference: Model | None = None,
+    runtime_steps: int = 0,
+    grids: Grids | None = None,
 ) -> Json:
     """Return a JSON object with everything that rebuilds the problem from its models, exactly.
 
@@ -101,14 +106,16 @@ def problem_meta(
         problem: to record.
         reference: the first of two files that are compared.
         runtime_steps: how far each rounding of the model may be off.
+        grids: what values between the model's layers are rounded to.
 
     Raises:
         InputError: the problem is about other networks than those of the models.
     """
     held = model if reference is None else reference
-    pairs = ((problem.reference, held), (problem.uncertain.network, model))
+    deployed = model.network if grids is None else grids.network(model.network)
+    pairs = ((problem.reference, held.network), (problem.uncertain.network, deployed))
     for network, owner in pairs:
-        if not _same_network(network, owner.network):
+        if not _same_network(network, owner):
             raise InputError("the problem is about another network than the model's; give both")
     claim = problem.property
     return {
@@ -117,6 +124,7 @@ def problem_meta(
         "model": _file_meta(model),
         "reference": None if reference is None else _file_meta(reference),
         "runtime_steps": runtime_steps,
+        "activations": None if grids is None else grids.as_json(),
         "output": {
             "kind": problem.output.kind,
             "level": _optional_text(problem.output.level),
@@ -159,6 +167,9 @@ def problem_from_meta(
     if type(steps) is not int:
         raise InputError("the witness's meta: runtime_steps is no whole number; save it again")
     network = with_steps(model.network, steps)
+    trained = network
+    if meta.get("activations") is not None:
+        network = Grids.from_json(_table(meta, "activations")).network(network)
     output = _table(meta, "output")
     kind = output.get("kind")
     if kind not in OUTPUT_KINDS:
@@ -167,7 +178,7 @@ def problem_from_meta(
     perturbation = _perturbation_from(_table(meta, "perturbation"), network)
     uncertain = UncertainNetwork(network, perturbation)
     return Problem(
-        network if reference is None else reference.network,
+        trained if reference is None else reference.network,
         uncertain,
         _domain_from(_table(meta, "domain")),
         OutputInfo(cast(Any, kind), _optional_rational(output, "level"), labels),

@@ -46,7 +46,8 @@ def save_reported(request: Request, outcome: Outcome, path: str | None) -> str |
         return None
     from paramrob.witness_file import problem_meta, save_witness
 
-    meta = problem_meta(request.model, problem, request.reference, request.asked.runtime_steps)
+    steps, grids = request.asked.runtime_steps, request.grids
+    meta = problem_meta(request.model, problem, request.reference, steps, grids)
     save_witness(path, witness, meta)
     return path
 

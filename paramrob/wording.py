@@ -47,9 +47,20 @@ def question(request: Request) -> str:
 
 def vectors(request: Request) -> str:
     """Return which parameters a statement ranges over, to stand behind "for"."""
+    return f"{_vectors(request)}{_and_grids(request)}"
+
+
+def _and_grids(request: Request) -> str:
+    grids = request.grids
+    return "" if grids is None else f", with values between layers rounded to {grids.format}"
+
+
+def _vectors(request: Request) -> str:
     deployment = request.asked.deployment()
     if is_rigid(request):
         return "the model as it stands in its file"
+    if request.grids is not None and not request.perturbation.parameters:
+        return "the trained parameters"
     if deployment is None:
         return "every parameter vector in the box"
     to = _rounded_to(deployment)
@@ -60,18 +71,25 @@ def vectors(request: Request) -> str:
 
 def movers(request: Request) -> str:
     """Return who changes something in a counterexample, in the plural."""
-    deployment = request.asked.deployment()
+    deployment, grids = request.asked.deployment(), _and_grids(request)
+    if request.grids is not None and not request.perturbation.parameters:
+        return vectors(request)
     if deployment is None:
-        return "parameters within their box"
+        return f"parameters within their box{grids}"
     if not deployment.is_grid:
         return vectors(request)
     to = _rounded_to(deployment)
-    return f"parameters rounded{to} one way or the other" if to else "weights, some of them 0,"
+    found = f"parameters rounded{to} one way or the other" if to else "weights, some of them 0,"
+    return f"{found}{grids}"
 
 
 def nobody_moves(request: Request) -> str:
     """Return the subject and verb of a sentence about what no parameters do."""
     deployment = request.asked.deployment()
+    if request.grids is not None:
+        what = "rounding values between layers"
+        parameters = f" with {_vectors(request)}" if request.perturbation.parameters else ""
+        return f"{what} to {request.grids.format}{parameters} never moves"
     if deployment is None:
         return "no parameter vector in the box moves"
     to = _rounded_to(deployment)
@@ -173,7 +191,13 @@ def where(request: Request) -> str:
 
 
 def perturbation_words(request: Request) -> str:
-    """Return which parameters move how far."""
+    """Return which parameters move how far, and what values between layers are rounded to."""
+    if request.grids is None:
+        return _parameter_words(request)
+    return f"{_parameter_words(request) or 'as trained'}; {request.grids.words()}"
+
+
+def _parameter_words(request: Request) -> str:
     box = request.perturbation
     network = request.problems[0].uncertain.network
     every = [p for p in network.parameters.values() if not p.fixed]

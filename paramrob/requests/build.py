@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from paramrob.models.model import Model
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem, UncertainNetwork, check_labels
 from paramrob.properties import Property, Quantity, property_from
+from paramrob.quantize.activations import Grids, calibrated, check_format, grids_for, sites
 from paramrob.quantize.deployment import Deployment
 from paramrob.quantize.scheme import Scheme
 from paramrob.requests.domains import (
@@ -66,11 +67,14 @@ class Asked:
     any_pruning: bool = False
     noise: Number | None = None
     runtime_steps: int = 0
+    activations: str | None = None
+    calibration: PointsLike | None = None
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "epsilon", "sigma", "delta"):
             raise InputError(f"no quantity {self.quantity!r}; choose epsilon, sigma or delta")
         self._check_perturbation()
+        self._check_activations()
         if self.at is not None and (self.domain is not None or self.domain_from is not None):
             raise InputError("--at asks about points, --domain about a box; give one of them")
         if self.domain is not None and self.domain_from is not None:
@@ -113,13 +117,13 @@ class Asked:
             )
         if self.quantity == "delta":
             self._check_largest_delta(names)
-        elif not names and self.command == "compare":
+        elif not names and (self.command == "compare" or self.activations is not None):
             if self.leave_out:
                 raise InputError("--leave-out goes with --delta; nothing moves without it")
         elif not names:
             raise InputError(
                 "how far can the parameters move? give --delta D, --perturbation, --quantize "
-                "FORMAT, --prune FRACTION or --noise RELATIVE"
+                "FORMAT, --prune FRACTION or --noise RELATIVE (or --activations FORMAT alone)"
             )
         if self.leave_out and names in (["--perturbation"], ["--quantize"]):
             instead = "--keep-float LAYER" if names == ["--quantize"] else "delta = 0"
@@ -128,6 +132,19 @@ class Asked:
             )
         self.deployment()
         self.exact_noise()
+
+    def _check_activations(self) -> None:
+        if self.activations is None:
+            if self.calibration is not None:
+                raise InputError("--calibration of what? give --activations FORMAT as well")
+            return
+        check_format(self.activations)
+        if self.quantity == "delta":
+            raise InputError("estimate delta moves parameters alone: leave --activations out")
+        if self.arithmetic != "real":
+            raise InputError(
+                "--activations speaks of real numbers between the grids; leave --arithmetic out"
+            )
 
     def _check_largest_delta(self, names: Sequence[str]) -> None:
         if "--delta" in names:
@@ -198,7 +215,8 @@ class Request:
     ``classes`` are the true classes of the points, where the file has them. ``assumptions``
     are the sentences about what nobody said. ``points_digest`` is that of all points and
     classes that were given, also of those beyond a limit. ``reference`` is the other file of a
-    comparison; inputs and outputs of ``model`` are then called as it calls them.
+    comparison; inputs and outputs of ``model`` are then called as it calls them. ``grids`` are
+    what values between layers are rounded to.
     """
 
     asked: Asked
@@ -208,6 +226,7 @@ class Request:
     assumptions: tuple[str, ...]
     points_digest: str | None = None
     reference: Model | None = None
+    grids: Grids | None = None
 
     @property
     def perturbation(self) -> Perturbation:
@@ -250,6 +269,9 @@ def build(asked: Asked, model: Model, reference: Model | None = None) -> Request
     held = model if reference is None else reference
     where = _where(asked, held)
     uncertain = UncertainNetwork(model.network, _perturbation(asked, model))
+    grids = _grids(asked, model, uncertain, where.domains)
+    if grids is not None:
+        uncertain = replace(uncertain, network=grids.network(model.network))
     property_ = asked.property() if asked.quantity in (None, "delta") else None
     if asked.quantity == "sigma":
         check_labels(model.network, model.output)
@@ -265,7 +287,28 @@ def build(asked: Asked, model: Model, reference: Model | None = None) -> Request
         assumptions = (*assumptions, *deployment.assumptions(model.network))
     if arithmetic is not None:
         assumptions = (*assumptions, *arithmetic.assumptions())
-    return Request(asked, model, problems, where.classes, assumptions, where.digest, reference)
+    return Request(
+        asked, model, problems, where.classes, assumptions, where.digest, reference, grids
+    )
+
+
+def _grids(
+    asked: Asked, model: Model, uncertain: UncertainNetwork, domains: Sequence[Domain]
+) -> Grids | None:
+    """Return what values between layers are rounded to."""
+    if asked.activations is None:
+        return None
+    network = model.network
+    if asked.calibration is not None:
+        points, _ = parse_points(asked.calibration, model)
+        ranges = calibrated(network, np.array([point.x for point in points]))
+        source = f"from {len(points)} calibration point(s)"
+    else:
+        from paramrob.bounds.graph.value_ranges import value_ranges
+
+        ranges = value_ranges(uncertain, domains, model.output, sites(network))
+        source = "those proved for all inputs and parameters asked about"
+    return grids_for(ranges, asked.activations, source)
 
 
 def _about_the_model(model: Model, deployment: Deployment | None) -> tuple[str, ...]:
@@ -312,7 +355,7 @@ def _perturbation(asked: Asked, model: Model) -> Perturbation:
         return deployment.perturbation(network)
     if relative is not None:
         return noise(network, relative, asked.leave_out)
-    if given is None and asked.command == "compare":
+    if given is None and (asked.command == "compare" or asked.activations is not None):
         return Perturbation({}, kind="none")
     if given is None:
         return uniform(network, Fraction(0), asked.leave_out)

@@ -42,5 +42,5 @@ def deployment_options(options: Mapping[str, Any]) -> dict[str, Any]:
     scheme = None
     if form is not None:
         scheme = Scheme(form, **{_SETTINGS[name]: value for name, value in given.items()})
-    others = ("any_rounding", "prune", "any_pruning")
+    others = ("any_rounding", "prune", "any_pruning", "activations", "calibration")
     return {"quantize": scheme} | {name: options[name] for name in others}
