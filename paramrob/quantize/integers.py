@@ -112,6 +112,27 @@ def round_array(value: Array, scheme: Scheme) -> Rounded:
     return Rounded(values, below, above, scale, zero, integers)
 
 
+def affine_grid(least: float, most: float, scheme: Scheme) -> tuple[float, int]:
+    """Return scale and zero point of one grid over a range of values, 0 included.
+
+    Args:
+        least: smallest value.
+        most: largest value.
+        scheme: says which integers and whose arithmetic; ``symmetric`` as for weights.
+
+    Raises:
+        InputError: the range is beyond float32.
+    """
+    with np.errstate(over="ignore"):
+        ends = np.array([[least, most]]).astype(np.float32)
+    if not np.isfinite(ends).all():
+        raise InputError("a range of values is beyond float32; calibrate on other data")
+    scale, zero = _scales(ends, scheme)
+    if not np.isfinite(scale).all():
+        raise InputError("a range of values is beyond float32; calibrate on other data")
+    return float(scale[0]), int(zero[0])
+
+
 def quantize_bias(bias: Array, input_scale: float, weight_scale: Array) -> tuple[Array, Array]:
     """Return int32 biases and their scale, input scale times weight scale in float32.
 
