@@ -306,7 +306,9 @@ def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
     # export has no arithmetic: formulas are about real numbers.
     optional = ("arithmetic", "accumulate", "runtime_steps")
     arithmetic = {n: options[n] for n in optional if n in options}
-    given = {name: options[name] for name in names} | deployment_options(options)
+    given = {name: options[name] for name in names}
+    if "quantize" in options:  # two files are compared as they are
+        given |= deployment_options(options)
     return Asked(command, quantity, **given, **arithmetic)
 
 

@@ -100,7 +100,7 @@ def test_around_points_no_sample_contradicts(files: Path) -> None:
     pair = (files / "moons.onnx", files / "moons-int8.onnx")
     x = moons().x[1::30][:20]
     given = x.astype(np.float64)
-    outcome = paramrob.compare(*pair, at=given, input_radius="0.01", timeout=20)
+    outcome = paramrob.compare(*pair, at=given, input_radius="0.01", method="alpha")
     assert isinstance(outcome, PointsOutcome)
     rng = np.random.default_rng(0)
     ours = labels_of(pair[0], x)
@@ -113,11 +113,28 @@ def test_around_points_no_sample_contradicts(files: Path) -> None:
     assert robust > 10
 
 
+def test_over_a_box_no_sample_contradicts(files: Path) -> None:
+    pair = (files / "moons.onnx", files / "moons-int8.onnx")
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0, 0.25, size=(3000, 2))
+    changes = []
+    for file in pair:
+        z = read_onnx(file).evaluate(x)
+        powers = np.exp(z - z.max(axis=1, keepdims=True))
+        changes.append(powers / powers.sum(axis=1, keepdims=True))
+    most = float(np.abs(changes[0] - changes[1]).max())
+    for epsilon, verdict in ((0.7 * most, Verdict.NOT_ROBUST), (4 * most, Verdict.ROBUST)):
+        outcome = paramrob.compare(*pair, domain=(0, "0.25"), epsilon=f"{epsilon:.4f}")
+        assert outcome.verdict in (verdict, Verdict.UNKNOWN)
+        if outcome.verdict is Verdict.NOT_ROBUST:
+            assert outcome.runtime is not None
+
+
 def test_executions_off_by_a_step_are_allowed_for(files: Path) -> None:
     pair = (files / "moons.onnx", files / "moons-int8.onnx")
     x = moons().x[1::30][:20]
     given = x.astype(np.float64)
-    outcome = paramrob.compare(*pair, at=given, runtime_steps=1, timeout=20)
+    outcome = paramrob.compare(*pair, at=given, runtime_steps=1, method="alpha")
     plain = paramrob.compare(*pair, at=given)
     assert isinstance(outcome, PointsOutcome)
     assert isinstance(plain, PointsOutcome)

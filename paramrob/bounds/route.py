@@ -62,15 +62,6 @@ def suits_pass(problem: Problem, settings: Settings) -> bool:
     )
 
 
-def suits_search(problem: Problem) -> bool:
-    """Whether the search on chains knows both networks: alike, and nothing but its layers."""
-    if not is_chain(problem):
-        return False
-    pairs = (problem.reference, problem.uncertain.network)
-    ours, theirs = (stages(network, problem.output) for network in pairs)
-    return ours[0] == theirs[0] and [s.kind for s in ours[1]] == [s.kind for s in theirs[1]]
-
-
 def decide(problem: Problem, settings: Settings) -> Outcome:
     """Decide ``problem.property``.
 
@@ -78,7 +69,7 @@ def decide(problem: Problem, settings: Settings) -> Outcome:
         InputError: no property is asked.
         BackendError: neither engine can express the problem.
     """
-    if isinstance(problem.domain, Box) and not suits_search(problem):
+    if isinstance(problem.domain, Box) and not is_chain(problem):
         from paramrob.bounds.graph import box_answers
 
         check_real(problem, "the search over boxes of inputs")
@@ -114,12 +105,12 @@ def estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outcom
         InputError: no such quantity, or one that needs labels or a property that are missing.
         BackendError: neither engine can express the problem.
     """
-    if isinstance(problem.domain, Box) and quantity != "delta" and not suits_search(problem):
+    if isinstance(problem.domain, Box) and quantity != "delta" and not is_chain(problem):
         from paramrob.bounds.graph import box_answers
 
         check_real(problem, "the search over boxes of inputs")
         return box_answers.estimate(problem, quantity, settings)
-    if suits_search(problem) and _can_search(problem, settings):
+    if is_chain(problem) and _can_search(problem, settings):
         return decision.estimate(problem, quantity, settings)
     if quantity == "epsilon":
         return estimate_points([problem], settings)[0]
