@@ -124,7 +124,8 @@ def relaxed_words(request: Request) -> str:
             "proofs cover all that lies between a parameter's two values, counterexamples these "
             "alone: an open answer may stay open"
         )
-    what = "roundings" if is_rigid(request) else "shared parameters"
+    rounds = is_rigid(request) or request.grids is not None
+    what = "roundings" if rounds else "shared parameters"
     return f"{what} were relaxed: proofs hold, but an open answer may stay open"
 
 

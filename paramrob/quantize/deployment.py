@@ -141,7 +141,10 @@ class Deployment:
         if targets.biases and (scheme is None or not scheme.is_float or scheme.bias == "float"):
             why = ""
             if scheme is not None and scheme.bias == "int32":
-                why = ": int32 biases need the scale of an activation, and weights alone have one"
+                why = (
+                    ": int32 biases need the scales of activations, which only a quantized file "
+                    "has (paramrob compare)"
+                )
             said.append(f"biases keep their stored values{why}")
         if targets.others:
             names = ", ".join(targets.others[:_OTHERS])

@@ -151,7 +151,7 @@ def test_what_stays_as_it_is_is_said() -> None:
     assert "the parameters of norm keep" in said
     assert "--fold-batch-norm" in said
     said = " ".join(Deployment(Scheme("int8", bias="int32")).assumptions(named_model().network))
-    assert "int32 biases need the scale of an activation" in said
+    assert "int32 biases need the scales of activations" in said
     assert Deployment(Scheme("float16")).assumptions(named_model().network) == ()
     said = " ".join(Deployment(prune=HALF).assumptions(scaled_model().network))
     assert "the parameters of scale keep" in said
