@@ -99,7 +99,7 @@ class BoxPass:
         moved = lower(uncertain.network, uncertain.perturbation, problem.output, device)
         program = joined(still, moved)
         self.exact = program.exact
-        self.bounds = GraphPass(program, max(settings.memory // (8 * SHARE), 1))
+        self.bounds = GraphPass(program, max(settings.memory // (8 * SHARE), 1), single=True)
         size = still.steps[-1].size
         if moved.link == "softmax" and size > MOST_CLASSES:
             raise BackendError(

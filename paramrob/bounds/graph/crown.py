@@ -69,11 +69,13 @@ class GraphPass:
         program: of the uncertain network.
         budget: numbers that a backward pass may hold at a time; more rows than that go through
             in several passes.
+        single: whether one choice of lines is enough: half of the time, and where a search
+            bounds many boxes hardly a looser bound.
     """
 
-    def __init__(self, program: Program, budget: int = BUDGET) -> None:
+    def __init__(self, program: Program, budget: int = BUDGET, single: bool = False) -> None:
         self.program = program
-        self.budget = budget
+        self.budget, self.single = budget, single
         self.widest = max(
             step.kind.working if isinstance(step.kind, Affine) else step.size
             for step in program.steps
@@ -102,13 +104,16 @@ class GraphPass:
             if method != "ibp" and isinstance(step.kind, Activation):
                 given = intervals.known[step.inputs[0]]
                 line = heuristic(step.kind, given)
-                found[0][k], found[1][k] = line, flattened(step.kind, given, line)
                 wide = alone.get(step.inputs[0], given)
-                found[2][k] = line if wide is given else heuristic(step.kind, wide)
+                found[0][k] = found[1][k] = found[2][k] = line
+                if not self.single:
+                    found[1][k] = flattened(step.kind, given, line)
+                    found[2][k] = line if wide is given else heuristic(step.kind, wide)
             if method != "ibp" and isinstance(step.kind, Snap):
                 given = intervals.known[step.inputs[0]]
-                found[0][k], found[1][k] = snap_lines(step.kind, given.low, given.high)
-                found[2][k] = found[0][k]
+                slanted, level = snap_lines(step.kind, given.low, given.high)
+                found[0][k] = found[2][k] = slanted
+                found[1][k] = slanted if self.single else level
             if method != "ibp" and isinstance(step.kind, Change):
                 z, e, p = (intervals.known[i] for i in step.inputs)
                 ends = ((i.low, i.high) for i in (z, e, p))
@@ -169,7 +174,7 @@ class GraphPass:
         """
         known = intervals.known[k]
         choices, plain = different(found), known
-        if self.listed(k):
+        if self.listed(k) and not self.single:
             # CROWN alone may leave the sign of a neuron open that intervals tell.
             every = torch.arange(known.low.shape[1], device=known.low.device).unsqueeze(0)
             plain = self._pulled(intervals, found[2], k, every)
@@ -186,7 +191,7 @@ class GraphPass:
                 f"two proved ends of step {k} cross; this is a defect of paramrob: please report it"
             )
         intervals.known[k] = known
-        return plain if self.listed(k) else known
+        return plain if self.listed(k) and not self.single else known
 
     def listed(self, k: int) -> bool:
         """Whether rows for all neurons of the step are at hand."""
