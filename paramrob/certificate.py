@@ -1,4 +1,4 @@
-"""What a check proved, on one page: the statement as a sentence, and everything that it rests on.
+"""What a check or comparison proved, on one page: the statement, and everything it rests on.
 
 A certificate exists only where the verdict is ``robust``. Numbers that were asked about are exact
 decimals (texts), so that the page says neither more nor less than what was proved.
@@ -18,12 +18,19 @@ from paramrob.digests import ends_digest, network_digest, points_digest
 from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import InputError, SoundnessError
 from paramrob.exact import decimal_text
-from paramrob.problem import Problem
+from paramrob.models.rounding import count_roundings
 from paramrob.report import as_json
 from paramrob.requests.build import Request
 from paramrob.several import PointsOutcome
 from paramrob.verdict import Outcome, Verdict
-from paramrob.wording import counts_words, inputs_text, output_words, perturbation_words
+from paramrob.wording import (
+    counts_words,
+    held_against,
+    inputs_text,
+    is_rigid,
+    output_words,
+    perturbation_words,
+)
 
 SCHEMA = 1
 _LIBRARIES = {"z3": "z3-solver", "icp": "codac", "dreal": "dreal"}
@@ -135,14 +142,21 @@ def statement(request: Request, reference: Mapping[str, Any] | None = None) -> s
         request: what was asked.
         reference: the report's object about another file that is the reference.
     """
-    name = f"{_named('network', vars(request.model))} with these parameters"
+    name = _named("network", vars(request.model))
     trained = "the trained network" if reference is None else _named("reference network", reference)
-    if isinstance(request.problems[0].domain, Ball):
+    near = isinstance(request.problems[0].domain, Ball)
+    if near:
         trained += " at the point itself"
+    moved = ""
+    if not is_rigid(request):
+        name += " with these parameters"
+        moved = f" and for every choice of parameters that is allowed ({_parameters(request)})"
+    asked = request.asked.property()
+    alike = reference is not None and not near and asked.epsilon is None and asked.sigma is None
     return (
-        f"It is proved that, {_inputs(request)} and for every choice of parameters that is allowed "
-        f"({_parameters(request)}), {_holds(request, name, trained)}; this holds "
-        f"{_arithmetic(request.problems[0])}."
+        f"It is proved that, {_inputs(request)}{moved}, "
+        f"{'both files decide alike: ' if alike else ''}{_holds(request, name, trained)}; this "
+        f"holds {_arithmetic(request)}."
     )
 
 
@@ -194,20 +208,40 @@ def _holds(request: Request, name: str, trained: str) -> str:
     return f"{said} wherever the best logit of {trained} leads the second by at least {sigma}"
 
 
-def _arithmetic(problem: Problem) -> str:
+def _arithmetic(request: Request) -> str:
+    """Return what both networks are executed in, with the roundings that the files define."""
+    problem, trained = request.problems[0], held_against(request)
+    grids = _grids(request)
     if problem.arithmetic is None:
-        return "in real-number arithmetic: the rounding of inference is not included"
+        left_out = "the rounding of inference"
+        if grids:
+            left_out = "the rounding of inference in floating point"
+        return f"in real-number arithmetic{grids}: {left_out} is not included"
     sums = problem.arithmetic.accumulator.name
     return (
-        f"for the network executed in {problem.semantics} with sums in {sums}, under the "
-        "assumptions listed here, the trained network being taken in real-number arithmetic"
+        f"for the network executed in {problem.semantics} with sums in {sums}{grids}, under the "
+        f"assumptions listed here, {trained} being taken in real-number arithmetic"
     )
+
+
+def _grids(request: Request) -> str:
+    """Return how two files round to grids between layers; nothing where neither does."""
+    if request.reference is None:
+        return ""
+    networks = (request.reference.network, request.model.network)
+    if not any(count_roundings(network) for network in networks):
+        return ""
+    steps = request.asked.runtime_steps
+    off = f", each of the model's off by up to {steps} step(s) of its grid" if steps else ""
+    return f" with the roundings to grids that the files define{off}"
 
 
 def _perturbation(request: Request, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return which parameters are possible; of ends given one by one their digest."""
     ends = ends_digest(request.problems[0].uncertain.network, request.perturbation)
     found = {**said, "words": perturbation_words(request)}
+    if request.reference is not None:
+        found["runtime_steps"] = request.asked.runtime_steps
     return found if ends is None else found | {"ends_sha256": ends}
 
 

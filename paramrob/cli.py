@@ -74,7 +74,7 @@ def main() -> None:
 
     \b
     Exit codes: 0 proved, 1 refuted with a witness, 2 bad input, 3 open or stopped,
-    4 internal error. With check --fail-on refuted an open question exits with 0 as well.
+    4 internal error. With --fail-on refuted an open question exits with 0 as well.
     """
 
 
@@ -118,6 +118,7 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
 @click.argument("reference")
 @click.argument("model")
 @compare_options
+@gate_options
 @_with_exit_codes
 def compare(reference: str, model: str, **options: Any) -> int:
     """Hold MODEL against REFERENCE: does it give the same labels, by default.
@@ -129,6 +130,7 @@ def compare(reference: str, model: str, **options: Any) -> int:
     paramrob compare float.onnx int8.onnx --at test.npz --csv rows.csv
     paramrob compare float.onnx int8.onnx --at test.npz --input-radius 0.01 --runtime-steps 1
     paramrob compare teacher.pt student.pt --domain 0:1 --epsilon 0.1
+    paramrob compare float.onnx int8.onnx --at test.npz --junit gate.xml --certificate gate.json
     """
     return _answer(_asked("compare", None, options), model, options, reference)
 

@@ -360,7 +360,7 @@ def compare_options(command: Command) -> Command:
 
 
 def gate_options(command: Command) -> Command:
-    """Add the options of a release gate; they belong below :func:`shared_options`."""
+    """Add the options of a release gate; they stand below those of the command itself."""
     for option in reversed(_GATE):
         command = option(command)
     return command

@@ -48,7 +48,7 @@ class Gate:
 
         Args:
             request: what was asked.
-            outcome: of a check.
+            outcome: of a check or a comparison.
             witness_file: where the reported counterexample was saved, if anywhere.
             command: the command line that repeats it.
 

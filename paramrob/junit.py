@@ -1,4 +1,4 @@
-"""The answer of a check as JUnit XML, which continuous integration shows beside other tests.
+"""The answer as JUnit XML, which continuous integration shows beside other tests.
 
 The elements and attributes are those of the schema of Apache Ant's JUnit task, which Jenkins,
 GitLab and GitHub's reporters read. A refuted case is a failure. An open one is an error, unless
@@ -17,17 +17,19 @@ from paramrob import __version__
 from paramrob.decimals import bracket_texts
 from paramrob.domain import Ball, Box
 from paramrob.exact import decimal_text
-from paramrob.report import FailOn, as_json, lets_pass
+from paramrob.report import FailOn, as_json, label_name, lets_pass
 from paramrob.requests.build import Request
+from paramrob.runtime import runtime_words
 from paramrob.several import PointsOutcome
 from paramrob.verdict import Outcome, Verdict
 from paramrob.wording import (
+    claim_words,
     domain_words,
     passed_words,
     perturbation_words,
-    property_words,
     question,
     refuted_words,
+    sides,
     where,
     witness_lines,
 )
@@ -43,7 +45,7 @@ def junit_xml(
     fail_on: FailOn = "unknown",
     witness_file: str | None = None,
 ) -> bytes:
-    """Return the answer of a check as JUnit XML: one suite, a case a point or one for the box.
+    """Return the answer as JUnit XML: one suite, a case a point or one for the box.
 
     Args:
         request: what was asked.
@@ -67,8 +69,7 @@ def junit_xml(
         "skipped": str(len(suite.findall("testcase/skipped"))),
         "time": _seconds(outcome),
     }
-    path = request.model.path or "a model given as an object"
-    suite.attrib |= {"name": _clean(f"paramrob {request.asked.command} {path}"), **totals}
+    suite.attrib |= {"name": _clean(_suite_name(request)), **totals}
     # The schema wants both; which machine it was is nobody's business.
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     suite.attrib |= {"timestamp": now, "hostname": "localhost"}
@@ -76,6 +77,13 @@ def junit_xml(
     root.append(suite)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _suite_name(request: Request) -> str:
+    """Return the command and the files that it is about, as they are typed."""
+    models = [m for m in (request.reference, request.model) if m is not None]
+    paths = [m.path or "a model given as an object" for m in models]
+    return " ".join(("paramrob", request.asked.command, *paths))
 
 
 def _case(
@@ -102,8 +110,11 @@ def _case(
 def _failure(request: Request, part: Outcome, saved: str | None) -> list[str]:
     lines = [question(request), f"parameters: {perturbation_words(request)}"]
     if part.witness is not None:
-        first, *rest = witness_lines(request.model, part.witness)
+        first, *rest = witness_lines(request.model, part.witness, sides(request))
         lines += [f"witness: {first}", *rest]
+    if part.runtime is not None:
+        names = [label_name(request.model.output, label) for label in part.runtime.labels]
+        lines.append(f"runtime: {runtime_words(part.runtime, names)}")
     if saved is not None:
         lines.append(f"repeat it with: paramrob replay {saved}")
     return lines
@@ -138,7 +149,7 @@ def _properties(request: Request, outcome: Outcome, fail_on: FailOn) -> list[tup
         ("perturbation", perturbation_words(request)),
         ("domain", at),
         ("property", report["property"]["name"]),
-        ("question", f"{property_words(request.asked.property(), first)}?"),
+        ("question", f"{claim_words(request)}?"),
         ("semantics", first.semantics),
         ("solver", outcome.solver),
         ("fail_on", fail_on),

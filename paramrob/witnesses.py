@@ -44,7 +44,8 @@ def save_reported(request: Request, outcome: Outcome, path: str | None) -> str |
     problem = witness_problem(request, outcome)
     if path is None or witness is None or problem is None:
         return None
-    from paramrob.witness_file import problem_meta, save_witness
+    from paramrob.witness_file import save_witness
+    from paramrob.witness_meta import problem_meta
 
     steps, grids = request.asked.runtime_steps, request.grids
     meta = problem_meta(request.model, problem, request.reference, steps, grids)
@@ -70,7 +71,8 @@ def replay_file(
         InputError: the witness or a model cannot be read, or they do not fit.
     """
     from paramrob.replay import refutes, replay
-    from paramrob.witness_file import load_witness, problem_from_meta
+    from paramrob.witness_file import load_witness
+    from paramrob.witness_meta import problem_from_meta
 
     x, parameters, meta = load_witness(path)
     reference = None

@@ -31,11 +31,11 @@ _BRACKETS = {
 def question(request: Request) -> str:
     """Return what was asked, in plain words."""
     asked, output = request.asked, request.model.output
-    holds = property_words(asked.property(), request.problems[0])
+    holds = claim_words(request)
     at = where(request)
     moved = vectors(request)
     if request.reference is not None:
-        return f"{_agreement(asked.property(), request)}, {at}{_and_moved(request)}?"
+        return f"{holds}, {at}{_and_moved(request)}?"
     if asked.quantity is None:
         return f"{holds}, {at} and {moved}?"
     if asked.quantity == "epsilon":
@@ -43,6 +43,13 @@ def question(request: Request) -> str:
     if asked.quantity == "sigma":
         return f"how far from the decision boundary can a label flip, {at} and {moved}?"
     return f"up to which delta {holds}, {at}?"
+
+
+def claim_words(request: Request) -> str:
+    """Return what a check or a comparison asks, but for inputs and parameters, as a question."""
+    if request.reference is not None:
+        return _agreement(request.asked.property(), request)
+    return property_words(request.asked.property(), request.problems[0])
 
 
 def vectors(request: Request) -> str:
@@ -298,11 +305,19 @@ def outputs_text(outputs: Sequence[Interval], meaning: OutputInfo) -> str:
     return " ".join(texts) + (f" and {more} more" if more > 0 else "")
 
 
-def witness_lines(model: Model, witness: Witness) -> tuple[str, ...]:
-    """Return a counterexample in words: its input, then the outputs of both networks."""
+def witness_lines(
+    model: Model, witness: Witness, called: tuple[str, str] = ("trained", "perturbed")
+) -> tuple[str, ...]:
+    """Return a counterexample in words: its input, then the outputs of both networks.
+
+    Args:
+        model: for the names of inputs and labels.
+        witness: the counterexample.
+        called: what the two networks are called, as :func:`sides` says it.
+    """
     lines = [inputs_text(model, witness.input.ravel())]
     outputs = (witness.reference_output, witness.perturbed_output)
-    for side, values, label in zip(("trained", "perturbed"), outputs, witness.labels, strict=True):
+    for side, values, label in zip(called, outputs, witness.labels, strict=True):
         name = label_name(model.output, label)
         said = "" if name is None else f", label {name}"
         lines.append(f"{side}: {outputs_text(values, model.output)}{said}")
@@ -314,18 +329,35 @@ def refuted_words(request: Request, outcome: Outcome) -> str:
 
     A point whose answer was read from a table has no counterexample any more.
     """
-    asked, output, witness = request.asked.property(), request.model.output, outcome.witness
-    done = "the label changes"
-    if asked.epsilon is not None:
-        done = f"the {measured(output)} moves by more than {decimal_text(asked.epsilon)}"
-    elif witness is not None and None not in witness.labels:
-        before, after = (label_name(output, label) for label in witness.labels)
-        done = f"the label changes from {before} to {after}"
+    asked, witness = request.asked.property(), outcome.witness
+    done = _changed(request, witness) if request.reference is None else _differ(request, witness)
     if asked.sigma is not None:
         done += f" at least {decimal_text(asked.sigma)} from the decision boundary"
     if witness is None:
         return f"{done} (the counterexample was not kept)"
     return f"{done} at {inputs_text(request.model, witness.input.ravel())}"
+
+
+def _changed(request: Request, witness: Witness | None) -> str:
+    """Return what moved parameters do in a counterexample."""
+    epsilon, output = request.asked.property().epsilon, request.model.output
+    if epsilon is not None:
+        return f"the {measured(output)} moves by more than {decimal_text(epsilon)}"
+    if witness is None or None in witness.labels:
+        return "the label changes"
+    before, after = (label_name(output, label) for label in witness.labels)
+    return f"the label changes from {before} to {after}"
+
+
+def _differ(request: Request, witness: Witness | None) -> str:
+    """Return how two files differ in a counterexample."""
+    epsilon, output = request.asked.property().epsilon, request.model.output
+    if epsilon is not None:
+        return f"the {measured(output)}s of the two differ by more than {decimal_text(epsilon)}"
+    if witness is None or None in witness.labels:
+        return "the model gives another label than the reference"
+    before, after = (label_name(output, label) for label in witness.labels)
+    return f"the model gives {after} where the reference gives {before}"
 
 
 def counts_words(outcome: PointsOutcome) -> str:

@@ -21,7 +21,8 @@ from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.replay import refutes, replay
 from paramrob.verdict import Verdict
-from paramrob.witness_file import load_witness, problem_from_meta, problem_meta, save_witness
+from paramrob.witness_file import load_witness, save_witness
+from paramrob.witness_meta import problem_from_meta, problem_meta
 from tests.known_problems import problem, random_network, sample_inputs, sample_parameters, unit_box
 
 ENDS = st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=2).map(sorted)

@@ -23,7 +23,8 @@ from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.replay import refutes, replay
 from paramrob.verdict import Witness
-from paramrob.witness_file import load_witness, problem_from_meta, problem_meta, save_witness
+from paramrob.witness_file import load_witness, save_witness
+from paramrob.witness_meta import problem_from_meta, problem_meta
 from tests.graphs import Graph
 
 BOX = Box((Fraction("6.3"), Fraction(1, 3)), (Fraction("20.5"), Fraction(0.1) + 3))
