@@ -6,6 +6,7 @@ has, and nothing more is started.
 
 from __future__ import annotations
 
+import importlib
 import math
 import signal
 import threading
@@ -154,6 +155,7 @@ class _Run:
     ) -> None:
         self.request, self.stopped = request, stopped
         self.table, self.on_points = table, on_points
+        _load_engine()
         self.clock = Clock(settings.timeout)
         self.few = len(request.problems) <= HANDFUL
         # One line cannot show both a bracket and how many points are done.
@@ -296,6 +298,11 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: came
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _load_engine() -> None:
+    """Import what takes seconds the first time, before the clock of the engine starts."""
+    importlib.import_module("paramrob.bounds.graph.points")
 
 
 def _share(settings: Settings, clock: Clock, problems_left: int) -> Settings:
