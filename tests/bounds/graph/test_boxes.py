@@ -32,7 +32,7 @@ from paramrob.properties import Property
 from paramrob.replay import refutes
 from paramrob.verdict import Interval, Verdict
 from tests.corpus import CORPUS, ROOM, Known
-from tests.graphs import Graph
+from tests.fuzz_boxes import contradictions, moved, residual, with_grids
 from tests.known_problems import problem, random_network, sample_parameters, unit_box
 
 HYPOTHESIS = settings(derandomize=True, database=None, deadline=None)
@@ -146,48 +146,6 @@ def test_logits_of_a_class_against_the_rest(leads: list[float], width: float) ->
         assert abs(float(low[0, 0]) - exact) < 1e-6
 
 
-def residual(seed: int, slim: bool = False) -> Network:
-    """Return a convolutional network with a residual sum and a maximum pool."""
-    graph = Graph((1, 4, 4), np.random.default_rng(seed))
-    graph.conv(2, (3, 3), padding=1)
-    first = graph.act("relu")
-    graph.conv(2, (3, 3), padding=1)
-    if not slim:
-        graph.norm()
-    second = graph.act("tanh")
-    graph.sum(first, second)
-    graph.flat()
-    graph.dense(3)
-    return graph.network()
-
-
-def moved(network: Network, amount: float, seed: int) -> Network:
-    rng = np.random.default_rng(seed)
-    return Network(
-        network.nodes,
-        [
-            p
-            if p.fixed
-            else replace(p, value=p.value + rng.uniform(-amount, amount, p.value.shape))
-            for p in network.parameters.values()
-        ],
-    )
-
-
-def with_grids(network: Network, scale: float) -> Network:
-    """Round every activation's result to a grid of 8 bits."""
-    nodes: list[Node] = []
-    new: dict[str, str] = {}
-    for node in network.nodes:
-        inputs = tuple(new.get(name, name) for name in node.inputs)
-        nodes.append(replace(node, inputs=inputs))
-        if isinstance(node.op, Activation):
-            grid = Quantize(float(np.float32(scale)), 100, 0, 255)
-            nodes.append(Node(f"{node.name}.grid", grid, (node.name,), node.shape))
-            new[node.name] = f"{node.name}.grid"
-    return Network(nodes, network.parameters.values())
-
-
 def pairs() -> list[tuple[str, Network, Network]]:
     one, two = residual(0), random_network(np.random.default_rng(1), [3, 5, 4, 2], "relu")
     return [
@@ -239,6 +197,11 @@ def test_no_sample_leaves_the_brackets(
             replace(subject, property=Property("labels")), Settings(solver="bounds", timeout=0.5)
         )
         assert labels.verdict is not Verdict.ROBUST or flipped == 0.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_sample_of_random_problems_is_outside(seed: int) -> None:
+    assert contradictions(seed) == []
 
 
 @pytest.mark.parametrize("kind", ["relu", "tanh"])
