@@ -82,6 +82,8 @@ def check_writable(path: str | None, option: str) -> None:
     """
     if path is None or (path == "-" and option == "--json"):
         return
+    if path == "-":
+        raise InputError(f"{option} -: standard output is for --json alone; name a file")
     folder = Path(path).absolute().parent
     if Path(path).is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")

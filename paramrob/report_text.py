@@ -25,6 +25,7 @@ from paramrob.verdict import Outcome, Verdict, Witness
 from paramrob.witnesses import Replayed
 from paramrob.wording import (
     accuracy_under,
+    agreement_words,
     bracket_meaning,
     domain_words,
     ends_said,
@@ -92,7 +93,11 @@ def print_replay(console: Console, replayed: Replayed, quiet: bool = False) -> N
         console.print(Text(answer))
         return
     problem, model = replayed.problem, replayed.model
-    claim = "" if problem.property is None else property_words(problem.property, problem)
+    claim = ""
+    if problem.property is not None and replayed.reference is not None:
+        claim = agreement_words(problem.property, model.output)
+    elif problem.property is not None:
+        claim = property_words(problem.property, problem)
     rows: list[tuple[str, RenderableType]] = [
         ("question", Text(f"{claim}?")),
         *_reference_row(replayed),

@@ -48,7 +48,7 @@ def question(request: Request) -> str:
 def claim_words(request: Request) -> str:
     """Return what a check or a comparison asks, but for inputs and parameters, as a question."""
     if request.reference is not None:
-        return _agreement(request.asked.property(), request)
+        return agreement_words(request.asked.property(), request.model.output)
     return property_words(request.asked.property(), request.problems[0])
 
 
@@ -146,11 +146,12 @@ def sides(request: Request) -> tuple[str, str]:
     return ("trained", "perturbed") if request.reference is None else ("reference", "model")
 
 
-def _agreement(asked: Property, request: Request) -> str:
+def agreement_words(asked: Property, output: OutputInfo) -> str:
     """Return what is asked of two files as the first half of a question."""
-    measure = measured(request.model.output)
     if asked.epsilon is not None:
-        return f"do the {measure}s of the two differ by at most {decimal_text(asked.epsilon)}"
+        return (
+            f"do the {measured(output)}s of the two differ by at most {decimal_text(asked.epsilon)}"
+        )
     if asked.sigma is None:
         return "does the model give the label that the reference gives"
     where_clear = (

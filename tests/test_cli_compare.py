@@ -106,6 +106,7 @@ def test_a_witness_is_about_both_files(folder: Path) -> None:
     assert again.exit_code == 0
     said = " ".join(again.output.split())
     assert "reference a.pt model b.onnx" in said
+    assert "question does the model give the label that the reference gives?" in said
     assert "answer REPRODUCED" in said
     Path("a.pt").rename("c.pt")
     gone = invoke("replay", "w.npz")

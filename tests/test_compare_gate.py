@@ -167,6 +167,14 @@ def test_an_open_question_passes_only_where_it_was_said(
     assert suite().attrib["skipped" if code == 0 else "errors"] == "2"
 
 
+@pytest.mark.parametrize("option", ["--certificate", "--junit", "--witness", "--csv", "--html"])
+def test_standard_output_is_no_file(option: str) -> None:
+    result = gate("--at", "good.npz", option, "-")
+    assert result.exit_code == 2
+    assert "name a file" in result.stderr
+    assert not Path("-").exists()
+
+
 def test_no_file_of_the_gate_replaces_one_that_is_compared() -> None:
     before = sha256("a.pt")
     result = gate("--at", "good.npz", "--certificate", "a.pt")
