@@ -6,34 +6,32 @@ Nothing heavy is imported until a command needs it, so that ``--help`` answers a
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from paramrob import __version__
+from paramrob.cli_files import WRITTEN, check_apart, check_writable, console, write_text
+from paramrob.cli_line import command_line
 from paramrob.cli_options import (
-    command_line,
+    blame_options,
     export_options,
     gate_options,
     heatmap_options,
+    per_layer_option,
     shared_options,
 )
+from paramrob.cli_request import asked_of, loaded, settings_of
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
-    from paramrob.engine import Settings
-    from paramrob.models.model import Model
     from paramrob.requests.build import Asked, Request
     from paramrob.verdict import Outcome
 
 BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
-_READ = ("sidecar", "perturbation", "domain", "domain_from", "at")
-_WRITTEN = ("json_file", "html_file", "csv_file", "witness_file", "junit_file", "certificate_file")
 
 
 def _with_exit_codes(command: Callable[..., int]) -> Callable[..., NoReturn]:
@@ -91,15 +89,16 @@ def check(model: str, **options: Any) -> int:
     paramrob check model.onnx --delta 1e-3 --at test.npz --csv rows.csv
     paramrob check model.onnx --delta 1e-3 --at test.npz --junit gate.xml --certificate gate.json
     """
-    return _answer(_asked("check", None, options), model, options)
+    return _answer(asked_of("check", None, options), model, options)
 
 
 @main.command()
 @click.argument("model")
 @click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta", "bits")))
 @shared_options
+@per_layer_option
 @_with_exit_codes
-def estimate(model: str, quantity: str, **options: Any) -> int:
+def estimate(model: str, quantity: str, per_layer: bool, **options: Any) -> int:
     """Bracket a QUANTITY of MODEL.
 
     \b
@@ -109,8 +108,29 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
     bits     the fewest bits of integer weights from which on it holds
     """
     if quantity == "bits":
-        return _bits(model, options)
-    return _answer(_asked("estimate", quantity, options), model, options)
+        from paramrob.cli_bits import bits
+
+        return bits(model, options, per_layer)
+    if per_layer:
+        raise InputError("--per-layer goes with estimate MODEL bits; leave it out")
+    return _answer(asked_of("estimate", quantity, options), model, options)
+
+
+@main.command()
+@click.argument("model")
+@blame_options
+@_with_exit_codes
+def blame(model: str, **options: Any) -> int:
+    """Rank the layers of MODEL by how far each moves its confidence, with proofs.
+
+    \b
+    paramrob blame model.pt --quantize int8
+    paramrob blame model.onnx --quantize int4 --at test.npz -o layers.png
+    paramrob blame model.onnx --delta 0.001 --per-channel fc1 --json channels.json
+    """
+    from paramrob.cli_blame import blamed
+
+    return blamed(model, options)
 
 
 @main.command()
@@ -132,14 +152,14 @@ def heatmap(model: str, **options: Any) -> int:
         "json_file": "--json",
     }
     for name, option in outputs.items():
-        _check_writable(options[name], option)
+        check_writable(options[name], option)
     if not any(options[name] for name in outputs):
         raise InputError(
             "nothing to write: give -o FILE.png (or .svg, .pdf), --csv, --html or --json"
         )
     from paramrob.plots.command import answer
 
-    made, files = answer(lambda: _loaded(model, options), options)
+    made, files = answer(lambda: loaded(model, options), options)
     if options["html_file"] is not None:
         from paramrob.page import save_page
         from paramrob.page.maps import heatmap_page
@@ -150,7 +170,7 @@ def heatmap(model: str, **options: Any) -> int:
     if options["json_file"] != "-":
         from paramrob.plots.tables import print_heatmap
 
-        print_heatmap(_console(), made, files, options["quiet"])
+        print_heatmap(console(), made, files, options["quiet"])
     return 0 if made.is_closed else OPEN
 
 
@@ -173,17 +193,17 @@ def export(model: str, **options: Any) -> int:
     from paramrob.export import export_text
     from paramrob.requests.build import build
 
-    asked = _asked("check", None, options)
+    asked = asked_of("check", None, options)
     path = options["output_file"]
     if path != "-":
-        _check_writable(path, "-o")
-    request = build(asked, _loaded(model, options))
+        check_writable(path, "-o")
+    request = build(asked, loaded(model, options))
     use_presolve = not options["no_presolve"]
     text = export_text(request, options["encoding"], options["form"], use_presolve)
     if path == "-":
         click.echo(text, nl=False)
     else:
-        _write_text(path, text, "-o")
+        write_text(path, text, "-o")
     return 0
 
 
@@ -200,7 +220,7 @@ def replay(witness: str, model: str | None, trust: bool, verbose: bool, quiet: b
     from paramrob.witnesses import replay_file
 
     replayed = replay_file(witness, model, trust=trust)
-    print_replay(_console(), replayed, quiet=quiet)
+    print_replay(console(), replayed, quiet=quiet)
     return 0 if replayed.reproduced else 1
 
 
@@ -219,66 +239,8 @@ def solvers() -> int:
     for backend in backends():
         cells = (backend.name, backend.version or "-", backend.decides, backend.advice)
         table.add_row(*map(escape, cells))
-    _console().print(table)
+    console().print(table)
     return 0
-
-
-def _bits(model: str, options: dict[str, Any]) -> int:
-    from dataclasses import replace
-
-    from paramrob.bit_widths import decide_widths
-    from paramrob.progress import ProgressLine
-    from paramrob.report import json_text
-    from paramrob.report_bits import bits_json, exit_code_of_bits, print_bits
-    from paramrob.witnesses import save_reported
-
-    if options["quantize"] is not None:
-        raise InputError("estimate bits tries every width: leave --quantize out")
-    for name in ("csv_file", "html_file"):
-        if options[name] is not None:
-            written = name.removesuffix("_file")
-            raise InputError(f"estimate bits writes no --{written}; give --json FILE")
-    for name in ("json_file", "witness_file"):
-        _check_writable(options[name], f"--{name.removesuffix('_file')}")
-    _check_apart(model, options)
-    asked = _asked("estimate", None, options | {"quantize": "int8"})
-    settings = _settings(options)
-    with ProgressLine(_console(stderr=True)) as line:
-        found = decide_widths(asked, _loaded(model, options), replace(settings, progress=line))
-    saved, held = None, found.witnessed
-    if held is not None:
-        saved = save_reported(held.request, held.outcome, options["witness_file"])
-    if options["json_file"] is not None:
-        text = json_text(bits_json(found, saved))
-        if options["json_file"] == "-":
-            click.echo(text)
-            return exit_code_of_bits(found)
-        _write_text(options["json_file"], text + "\n", "--json")
-    print_bits(_console(), found, saved, options["quiet"])
-    return exit_code_of_bits(found)
-
-
-def _settings(options: dict[str, Any]) -> Settings:
-    from paramrob.solve import make_settings
-
-    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
-    names = (*engine, "method", "memory")
-    return make_settings(
-        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
-    )
-
-
-def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
-    from paramrob.requests.build import Asked
-    from paramrob.requests.deployments import deployment_options
-
-    perturbation = ("delta", "perturbation", "noise", "leave_out")
-    domain = ("domain", "domain_from", "at", "input_radius", "limit")
-    names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
-    # export has no arithmetic: formulas are about real numbers.
-    arithmetic = {n: options[n] for n in ("arithmetic", "accumulate") if n in options}
-    given = {name: options[name] for name in names} | deployment_options(options)
-    return Asked(command, quantity, **given, **arithmetic)
 
 
 def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
@@ -291,37 +253,22 @@ def _answer(asked: Asked, model: str, options: dict[str, Any]) -> int:
     from paramrob.requests.build import build
     from paramrob.solve import solve
 
-    settings = _settings(options)
-    for name in _WRITTEN:
-        _check_writable(options.get(name), f"--{name.removesuffix('_file')}")
-    _check_apart(model, options)
+    settings = settings_of(options)
+    for name in WRITTEN:
+        check_writable(options.get(name), f"--{name.removesuffix('_file')}")
+    check_apart(model, options)
     files = (options.get("junit_file"), options.get("certificate_file"))
     gate = Gate(options.get("fail_on", "unknown"), *files)
-    request = build(asked, _loaded(model, options))
+    request = build(asked, loaded(model, options))
     table = None if options["csv_file"] is None else PointTable(options["csv_file"], request)
     gate.clear()
-    with ProgressLine(_console(stderr=True)) as line:
+    with ProgressLine(console(stderr=True)) as line:
         outcome = solve(request, replace(settings, progress=line), table, line.points)
     saved = _write(request, outcome, options)
     command = command_line(click.get_current_context())
     for said in gate.finish(request, outcome, witness_file=saved, command=command):
         _say(said)
     return exit_code(outcome, settings.tolerance, gate.fail_on)
-
-
-def _loaded(model: str, options: dict[str, Any]) -> Model:
-    from paramrob.exact import parse_decimal
-    from paramrob.models.load import load
-
-    level = options["level"]
-    return load(
-        model,
-        sidecar=options["sidecar"],
-        output_kind=options["output_kind"],
-        level=None if level is None else parse_decimal(level, "--level"),
-        trust=options["trust"],
-        fold_batch_norm=options["fold_batch_norm"],
-    )
 
 
 def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> str | None:
@@ -340,9 +287,9 @@ def _write(request: Request, outcome: Outcome, options: dict[str, Any]) -> str |
         if json_file == "-":
             click.echo(text)
             return saved
-        _write_text(json_file, text + "\n", "--json")
+        write_text(json_file, text + "\n", "--json")
     print_report(
-        _console(),
+        console(),
         request,
         outcome,
         tolerance=options["tolerance"],
@@ -368,40 +315,3 @@ def _write_page(
         command=command_line(click.get_current_context()),
         witness_file=saved,
     )
-
-
-def _check_writable(path: str | None, option: str) -> None:
-    if path is None or (path == "-" and option == "--json"):
-        return
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{option}: {path} cannot be written; give a file in an existing folder")
-
-
-def _check_apart(model: str, options: dict[str, Any]) -> None:
-    """Refuse two outputs, or an output and an input, that are one file."""
-    taken = {os.path.realpath(model): "MODEL"}
-    for name in _READ:
-        if options.get(name) is not None:
-            taken[os.path.realpath(options[name])] = f"--{name.replace('_', '-')}"
-    for name in _WRITTEN:
-        path, option = options.get(name), f"--{name.removesuffix('_file')}"
-        if path is None or (path == "-" and name == "json_file"):
-            continue
-        file = os.path.realpath(path)
-        if file in taken and (Path(file).is_file() or not Path(file).exists()):
-            raise InputError(f"{option} and {taken[file]} are both {path}; name another file")
-        taken[file] = option
-
-
-def _write_text(path: str, text: str, option: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{option}: {path}: {error.strerror}; choose another file") from None
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)

@@ -26,7 +26,7 @@ from paramrob.exact import decimal_text
 from paramrob.files import replacing
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
-from paramrob.perturbation import GivenInterval, Perturbation
+from paramrob.perturbation import GivenInterval, PartialInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.quantize.deployment import KINDS, Deployment, same_box
@@ -187,6 +187,8 @@ def _domain_from(said: Mapping[str, object]) -> Domain:
 
 def _perturbation_meta(network: Network, perturbation: Perturbation) -> Json:
     intervals = {name: perturbation.interval(p) for name, p in network.parameters.items()}
+    if any(isinstance(i, PartialInterval) for i in intervals.values()):
+        raise InputError("a box of part of a parameter cannot be saved; give it end by end")
     return {
         "kind": perturbation.kind,
         "description": perturbation.description,

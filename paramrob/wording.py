@@ -84,7 +84,7 @@ def accuracy_under(request: Request) -> str:
 
 
 def _rounded_to(deployment: Deployment) -> str:
-    return "" if deployment.scheme is None else f" to {deployment.scheme.format}"
+    return "" if deployment.scheme is None else f" to {deployment.scheme.name}"
 
 
 def property_words(asked: Property, problem: Problem) -> str:
