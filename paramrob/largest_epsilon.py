@@ -23,7 +23,9 @@ _FIRST, _MOST = 16, 256
 OPEN = Bracket(0.0, math.inf)
 
 
-def narrow(problems: Sequence[Problem], found: list[Bracket], settings: Settings) -> None:
+def narrow(
+    problems: Sequence[Problem], found: list[Bracket], settings: Settings, search: bool = True
+) -> None:
     """Narrow the brackets of epsilon of several problems, as far as their largest needs it.
 
     Args:
@@ -32,6 +34,7 @@ def narrow(problems: Sequence[Problem], found: list[Bracket], settings: Settings
             ends are attained by witnesses.
         settings: their ``timeout`` is for all problems, ``tolerance`` the width of the largest
             that is enough.
+        search: whether the search follows the pass.
 
     Raises:
         BackendError: the solver asked for cannot be used.
@@ -40,7 +43,7 @@ def narrow(problems: Sequence[Problem], found: list[Bracket], settings: Settings
     clock = Clock(settings.timeout)
     if not isinstance(problems[0].domain, Box) and settings.solver in ("auto", "bounds"):
         _first_brackets(problems, found, settings, clock)
-    if is_searched(problems[0], settings):
+    if search and is_searched(problems[0], settings):
         _search(problems, found, settings, clock)
 
 

@@ -200,13 +200,14 @@ def _answers(
 ) -> tuple[list[list[Bracket]], bool]:
     """Bracket epsilon at every point of each question; whether the user stopped that as well.
 
-    Each question has its share of the time; what is open then gets what the others left.
+    First the pass over graphs goes through all of them, as far as it knows them; then each that
+    is open has its share of the time, and what is open then gets what the others left.
     """
     found = [[_STILL] if q is None else [OPEN] * len(q) for q in questions]
     with interrupts() as stopped:
         try:
-            for again in (False, True):
-                _round(questions, found, settings, clock, stopped, again)
+            for search in (False, True, True):
+                _round(questions, found, settings, clock, stopped, search)
         except KeyboardInterrupt:
             return found, True
         return found, stopped()
@@ -218,22 +219,23 @@ def _round(
     settings: Settings,
     clock: Clock,
     stopped: Callable[[], bool],
-    again: bool,
+    search: bool,
 ) -> None:
     """Narrow what is open, each question within an equal share of the time that is left."""
     todo = [
         (problems, brackets)
         for problems, brackets in zip(questions, found, strict=True)
-        if problems is not None and _is_open(problems[0], largest(brackets), settings, again)
+        if problems is not None and _is_open(problems[0], largest(brackets), settings, search)
     ]
     for done, (problems, brackets) in enumerate(todo):
         left = clock.left / (len(todo) - done)
         if left <= 0 or stopped():
             return
-        narrow(problems, brackets, replace(settings, timeout=left))
+        narrow(problems, brackets, replace(settings, timeout=left), search)
 
 
-def _is_open(problem: Problem, bracket: Bracket, settings: Settings, again: bool) -> bool:
+def _is_open(problem: Problem, bracket: Bracket, settings: Settings, search: bool) -> bool:
+    """Whether a question is worth asking again: without a search only what is unbounded is."""
     if bracket.width <= settings.tolerance:
         return False
-    return not again or math.isinf(bracket.upper) or is_searched(problem, settings)
+    return math.isinf(bracket.upper) or (search and is_searched(problem, settings))

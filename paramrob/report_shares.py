@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from paramrob.decimals import bracket_texts
+from paramrob.decimals import rounded_down, rounded_up
 from paramrob.layer_shares import Share, Shares
 from paramrob.report import OPEN, PROVED, as_json, bracket_json
 from paramrob.report_text import print_rows
 from paramrob.verdict import Bracket, Outcome
 from paramrob.wording import domain_words, measured, output_words, perturbation_words, where
 
+_DIGITS = 5
 _SHOWN = 20
 _MEANING = (
     "lower end attained by a replayed witness, upper end proved; shares do not add up to the whole"
@@ -38,8 +39,7 @@ def ranking_sentence(found: Shares) -> str:
         return f"{name} is the only one that moves"
     runner_up = max(found.shares[1:], key=lambda s: s.alone.upper)
     if found.proved_first is not None:
-        low = bracket_texts(first.alone.lower, first.alone.upper)[0]
-        high = bracket_texts(runner_up.alone.lower, runner_up.alone.upper)[1]
+        low, high = _apart(first.alone.lower, runner_up.alone.upper)
         return (
             f"{name} ranks first, proved: alone it moves the {_measured(found)} by {low} or more, "
             f"every other by {high} at most"
@@ -127,7 +127,18 @@ def _table(found: Shares, most: int) -> Table:
 
 
 def _ends(bracket: Bracket) -> str:
-    return " .. ".join(bracket_texts(bracket.lower, bracket.upper))
+    """Return a bracket in few digits, which is still one: the ends are rounded outward."""
+    return f"{rounded_down(bracket.lower, _DIGITS)} .. {rounded_up(bracket.upper, _DIGITS)}"
+
+
+def _apart(low: float, high: float) -> tuple[str, str]:
+    """Return a number rounded down and a smaller one rounded up, in digits that keep them apart."""
+    texts = ("", "")
+    for digits in range(_DIGITS, 18):
+        texts = rounded_down(low, digits), rounded_up(high, digits)
+        if float(texts[0]) > float(texts[1]):
+            break
+    return texts
 
 
 def _named(found: Shares, share: Share) -> str:

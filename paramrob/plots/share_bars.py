@@ -74,15 +74,17 @@ def _bar(axes: Axes, place: float, bracket: Bracket, colour: str, end: float) ->
             hatch="//////",
             linewidth=0.5,
         )
-    axes.plot([bracket.lower, upper], [place, place], "|-", color="black", lw=0.6, ms=3.5, mew=0.6)
+    ends = [bracket.lower, *([upper] if math.isfinite(bracket.upper) else [])]
+    axes.plot([bracket.lower, upper], [place, place], color="black", lw=0.6)
+    axes.plot(ends, [place] * len(ends), "|", color="black", ms=3.5, mew=0.6)
 
 
 def _legend(drawn: Figure) -> None:
     handles = [
-        mpl.patches.Patch(facecolor=_ALONE, label="this alone, all others as trained"),
+        mpl.patches.Patch(facecolor=_ALONE, label="this alone"),
         mpl.patches.Patch(facecolor=_WITHOUT, label="all but this"),
         mpl.patches.Patch(
-            facecolor="white", edgecolor="#555555", hatch="//////", label="from attained to proved"
+            facecolor="white", edgecolor="#555555", hatch="//////", label="attained .. proved"
         ),
         mpl.lines.Line2D([], [], color="black", lw=0.8, ls=":", label="the whole box"),
     ]
