@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from fractions import Fraction
 from itertools import pairwise
@@ -14,6 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import paramrob
+from paramrob import api_blame
 from paramrob.cli import main
 from paramrob.engine import Settings
 from paramrob.errors import InputError
@@ -44,8 +46,8 @@ def outlier_module() -> torch.nn.Sequential:
         layers += [*([torch.nn.ReLU()] if i else []), torch.nn.Linear(a, b)]
     module = torch.nn.Sequential(*layers).double()
     with torch.no_grad():
-        module[0].bias[0] = -9.0  # type: ignore[index]
-        module[2].weight[3, 0] = 60.0  # type: ignore[index]
+        module.get_parameter("0.bias")[0] = -9.0
+        module.get_parameter("2.weight")[3, 0] = 60.0
     return module
 
 
@@ -113,6 +115,12 @@ def test_closed_forms_of_two_linear_layers() -> None:
     assert holds(found.whole, 9.125 * 1.25 + 0.125 - 9)
 
 
+def test_the_examples_are_true() -> None:
+    result = doctest.testmod(api_blame)
+    assert result.attempted
+    assert not result.failed
+
+
 def test_layers_that_share_a_parameter_are_one_part() -> None:
     nodes = [
         Node("input", Input(), (), (2,)),
@@ -163,7 +171,7 @@ def test_a_part_of_a_box_is_no_more_than_that() -> None:
     parameter = Parameter("w", np.array([[1.0, 2.0]]))
     part = paramrob.Perturbation({"w": Fraction(1, 10)}).only({"w": np.array([[False, True]])})
     interval = part.interval(parameter)
-    assert interval.exact(0) == (1, 1)
+    assert interval.exact(0) == (Fraction(1), Fraction(1))
     assert interval.exact(1) == (Fraction(19, 10), Fraction(21, 10))
     assert interval.radius().tolist()[0][0] == 0
     assert [end.flat[0] for end in interval.inner()] == [1.0, 1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -16,7 +17,7 @@ import paramrob
 from paramrob.cli import main
 from paramrob.engine import Settings
 from paramrob.errors import InputError
-from paramrob.mixed_widths import LayerWidth, mixed_widths, scheme_of
+from paramrob.mixed_widths import LayerWidth, MixedWidths, mixed_widths, scheme_of
 from paramrob.quantize.apply import quantized
 from paramrob.quantize.scheme import Scheme
 from paramrob.requests.build import Asked
@@ -25,6 +26,9 @@ from tests.small_models import named_model
 
 CATS = Path(__file__).parent.parent / "case_studies" / "cats" / "model.pt"
 POINTS = np.random.default_rng(4).uniform(size=(6, 2))
+
+
+CHANNELS = Scheme("int8", "channel")
 
 
 def module() -> torch.nn.Sequential:
@@ -37,33 +41,38 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
+@functools.cache
+def searched() -> MixedWidths:
+    return paramrob.mixed_bits(module(), at=POINTS, epsilon="0.001", quantize=CHANNELS, timeout=600)
+
+
 def test_what_is_found_is_smaller_and_robust_when_checked_again() -> None:
-    found = paramrob.mixed_bits(module(), at=POINTS, epsilon="0.01", timeout=600)
+    found = searched()
     assert found.proved
     assert found.start is not None
     assert found.scheme is not None
     assert found.size < found.uniform_size
     assert [w.layers for w in found.widths] == [("0",), ("2",)]
     assert found.size == 16 * found.widths[0].bits + 8 * found.widths[1].bits
-    again = paramrob.check(module(), quantize=found.scheme, at=POINTS, epsilon="0.01", timeout=600)
+    again = paramrob.check(module(), quantize=found.scheme, at=POINTS, epsilon="0.001", timeout=600)
     assert again.verdict is Verdict.ROBUST
     network = paramrob.load(module()).network
     before, after = (
         1 / (1 + np.exp(-n.evaluate(POINTS))) for n in (network, quantized(network, found.scheme))
     )
-    assert float(np.abs(after - before).max()) <= 0.01
+    assert float(np.abs(after - before).max()) <= 0.001
 
 
 def test_no_layer_can_be_lowered_any_further() -> None:
     """The descent stops where no single layer can be lowered, whatever the width."""
-    found = paramrob.mixed_bits(module(), at=POINTS, epsilon="0.01", timeout=600)
+    found = searched()
     network = paramrob.load(module()).network
     before = 1 / (1 + np.exp(-network.evaluate(POINTS)))
     last = found.widths[-1]
     for bits in range(2, last.bits):
-        lower = scheme_of(Scheme("int8"), [found.widths[0], LayerWidth(last.layers, 8, bits)])
+        lower = scheme_of(CHANNELS, [found.widths[0], LayerWidth(last.layers, 8, bits)])
         after = 1 / (1 + np.exp(-quantized(network, lower).evaluate(POINTS)))
-        assert float(np.abs(after - before).max()) > 0.01
+        assert float(np.abs(after - before).max()) > 0.001
 
 
 def test_one_layer_has_the_fewest_bits_of_all() -> None:
@@ -85,7 +94,7 @@ def test_the_command_names_the_command_that_proves_it_again(tmp_path: Path) -> N
     model, points, out = tmp_path / "m y.pt", tmp_path / "p.npz", tmp_path / "m.json"
     torch.save(module(), model)
     np.savez(points, x=POINTS)
-    given = (model, "--at", points, "--epsilon", "0.01", "--granularity", "channel")
+    given = (model, "--at", points, "--epsilon", "0.001", "--granularity", "channel")
     result = invoke("estimate", model, "bits", "--per-layer", *given[1:], "--json", out)
     assert result.exit_code == 0, result.output
     found: Any = json.loads(out.read_text())

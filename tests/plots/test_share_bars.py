@@ -42,7 +42,7 @@ def test_bars_show_the_brackets() -> None:
 def test_an_unbounded_bracket_ends_at_the_edge() -> None:
     found = made(upper=INFINITE)
     end = share_bars.figure(found).axes[0].get_xlim()[1]
-    assert bars(found)[1] == (0.25, pytest.approx(end - 0.25))
+    assert sum(bars(found)[1]) == pytest.approx(end)
 
 
 def test_of_many_parts_the_first_are_drawn_and_said_to_be() -> None:
@@ -53,8 +53,8 @@ def test_of_many_parts_the_first_are_drawn_and_said_to_be() -> None:
 
 def test_nothing_is_cut_off() -> None:
     drawn = share_bars.figure(made())
-    canvas = FigureCanvasAgg(drawn)
-    canvas.draw()
+    FigureCanvasAgg(drawn).get_renderer()  # type: ignore[no-untyped-call]
+    drawn.draw_without_rendering()
     box = drawn.bbox
     for legend in drawn.legends:
         seen = legend.get_window_extent()
