@@ -106,6 +106,8 @@ def shares_of(
     """
     if asked.quantity != "epsilon":
         raise InputError("shares are those of epsilon; ask to estimate epsilon")
+    if asked.arithmetic != "real":
+        raise InputError("shares are those of real numbers: leave the arithmetic out")
     request = build(asked, model)
     network, box = model.network, request.perturbation
     parts = _layers(network, box) if per_channel is None else _channels(network, box, per_channel)

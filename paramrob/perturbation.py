@@ -207,6 +207,11 @@ class Perturbation:
         """Whether the ends were given one by one, by :meth:`explicit`."""
         return bool(self._given)
 
+    @property
+    def is_part(self) -> bool:
+        """Whether only some values of a parameter move, by :meth:`only`."""
+        return bool(self._moves)
+
     @classmethod
     def uniform(
         cls, network: Network, delta: Fraction, leave_out: Iterable[str] = ()
@@ -295,11 +300,13 @@ class Perturbation:
             {name: size for name, size in self._absolute.items() if name in parts},
             {name: size for name, size in self._relative.items() if name in parts},
             "part",
-            {"of": self.as_json()},
+            {"of": self.as_json(), "parameters": [n for n in self.parameters if n in parts]},
         )
         made._given = MappingProxyType({n: e for n, e in self._given.items() if n in parts})
         made._moves = MappingProxyType({n: m for n, m in parts.items() if m is not None})
         made.only_ends = self.only_ends
+        names = (f"{n} (in part)" if n in made._moves else n for n in made.parameters)
+        made.words = f"part of a box: only {', '.join(names)} may differ from the trained values"
         return made
 
     def scaled(self, delta: Fraction) -> Perturbation:
@@ -308,7 +315,7 @@ class Perturbation:
         Raises:
             InputError: the ends were given one by one.
         """
-        if self.is_given or self._moves:
+        if self.is_given or self.is_part:
             raise InputError("a box given value by value has no delta; give --delta")
         said = dict(self.description) | {"delta": decimal_text(delta)}
         return Perturbation(dict.fromkeys(self.parameters, delta), kind="uniform", description=said)

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import paramrob
 from paramrob import api_blame
 from paramrob.cli import main
+from paramrob.digests import ends_digest
 from paramrob.engine import Settings
 from paramrob.errors import InputError
 from paramrob.largest_epsilon import OPEN, largest, narrow
@@ -176,6 +177,13 @@ def test_a_part_of_a_box_is_no_more_than_that() -> None:
     assert interval.radius().tolist()[0][0] == 0
     assert [end.flat[0] for end in interval.inner()] == [1.0, 1.0]
     assert box.only({"w0": None}).parameters == ("w0",)
+    assert part.words is not None
+    assert "w (in part)" in part.words
+    network = Network(
+        [Node("input", Input(), (), (2,)), Node("l", Dense("w"), ("input",), (1,))], [parameter]
+    )
+    other = paramrob.Perturbation({"w": Fraction(1, 10)}).only({"w": np.array([[True, False]])})
+    assert ends_digest(network, part) != ends_digest(network, other)
     with pytest.raises(InputError, match="no delta"):
         part.scaled(Fraction(1))
 
@@ -303,6 +311,9 @@ def test_what_cannot_be_asked_is_refused(
 def test_only_epsilon_has_shares() -> None:
     with pytest.raises(InputError, match="epsilon"):
         shares_of(Asked(delta="0.1"), linear_model(), SETTINGS)
+    rounded_too = Asked("estimate", "epsilon", delta="0.1", at=np.ones(1), arithmetic="float32")
+    with pytest.raises(InputError, match="real numbers"):
+        shares_of(rounded_too, linear_model(), SETTINGS)
     constant = Asked("estimate", "epsilon", delta="0.1", leave_out=("l0", "l1"))
     with pytest.raises(InputError, match="no layer moves"):
         shares_of(constant, linear_model(), SETTINGS)
