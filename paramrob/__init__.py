@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paramrob import models
     from paramrob.api import check, estimate, heatmap, load
-    from paramrob.api_bits import fewest_bits
+    from paramrob.api_bits import fewest_bits, mixed_bits
+    from paramrob.api_blame import blame
     from paramrob.comparison import compare
     from paramrob.domain import Box, Point
     from paramrob.errors import (
@@ -50,18 +51,21 @@ __all__ = [
     "Verdict",
     "Witness",
     "__version__",
+    "blame",
     "check",
     "compare",
     "estimate",
     "fewest_bits",
     "heatmap",
     "load",
+    "mixed_bits",
     "models",
 ]
 
 _MODULES = {
     "paramrob.api": ("check", "estimate", "heatmap", "load"),
-    "paramrob.api_bits": ("fewest_bits",),
+    "paramrob.api_bits": ("fewest_bits", "mixed_bits"),
+    "paramrob.api_blame": ("blame",),
     "paramrob.comparison": ("compare",),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (

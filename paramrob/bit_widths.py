@@ -75,9 +75,7 @@ def decide_widths(
     Raises:
         InputError: no integer format, or a question that cannot be asked.
     """
-    scheme = Scheme(asked.quantize) if isinstance(asked.quantize, str) else asked.quantize
-    if scheme is None or scheme.is_float:
-        raise InputError("the fewest bits of which format? give integers, such as int8")
+    scheme = integer_scheme(asked)
     if asked.quantity is not None:
         raise InputError("the fewest bits keep a property: leave the quantity out")
     sign = "u" if scheme.is_unsigned else ""
@@ -90,6 +88,20 @@ def decide_widths(
     }
     outcomes = _answers(requests, settings)
     return FewestBits(tuple(Width(bits, requests[bits], outcomes[bits]) for bits in requests))
+
+
+def integer_scheme(asked: Asked) -> Scheme:
+    """Return the scheme of a question about widths.
+
+    Raises:
+        InputError: none, a float format, or layers that have formats already.
+    """
+    scheme = Scheme(asked.quantize) if isinstance(asked.quantize, str) else asked.quantize
+    if scheme is None or scheme.is_float:
+        raise InputError("the fewest bits of which format? give integers, such as int8")
+    if scheme.layers:
+        raise InputError("the fewest bits try every width: leave --quantize-layer out")
+    return scheme
 
 
 def _answers(requests: Mapping[int, Request], settings: Settings) -> dict[int, Outcome]:

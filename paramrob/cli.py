@@ -19,23 +19,25 @@ from paramrob.cli_files import (
     check_apart,
     check_writable,
     console,
+    option_of,
     say,
     write_answer,
     write_text,
 )
+from paramrob.cli_line import command_line
 from paramrob.cli_options import (
-    command_line,
+    blame_options,
     compare_options,
     export_options,
     gate_options,
     heatmap_options,
+    per_layer_option,
     shared_options,
 )
+from paramrob.cli_request import asked_of, loaded, settings_of
 from paramrob.errors import InputError, ParamrobError
 
 if TYPE_CHECKING:
-    from paramrob.engine import Settings
-    from paramrob.models.model import Model
     from paramrob.requests.build import Asked, Request
 
 BAD_INPUT, OPEN, INTERNAL = 2, 3, 4
@@ -92,15 +94,16 @@ def check(model: str, **options: Any) -> int:
     paramrob check model.onnx --delta 1e-3 --at test.npz --csv rows.csv
     paramrob check model.onnx --delta 1e-3 --at test.npz --junit gate.xml --certificate gate.json
     """
-    return _answer(_asked("check", None, options), model, options)
+    return _answer(asked_of("check", None, options), model, options)
 
 
 @main.command()
 @click.argument("model")
 @click.argument("quantity", type=click.Choice(("epsilon", "sigma", "delta", "bits")))
 @shared_options
+@per_layer_option
 @_with_exit_codes
-def estimate(model: str, quantity: str, **options: Any) -> int:
+def estimate(model: str, quantity: str, per_layer: bool, **options: Any) -> int:
     """Bracket a QUANTITY of MODEL.
 
     \b
@@ -110,8 +113,29 @@ def estimate(model: str, quantity: str, **options: Any) -> int:
     bits     the fewest bits of integer weights from which on it holds
     """
     if quantity == "bits":
-        return _bits(model, options)
-    return _answer(_asked("estimate", quantity, options), model, options)
+        from paramrob.cli_bits import bits
+
+        return bits(model, options, per_layer)
+    if per_layer:
+        raise InputError("--per-layer goes with estimate MODEL bits; leave it out")
+    return _answer(asked_of("estimate", quantity, options), model, options)
+
+
+@main.command()
+@click.argument("model")
+@blame_options
+@_with_exit_codes
+def blame(model: str, **options: Any) -> int:
+    """Rank the layers of MODEL by how far each moves its confidence, with proofs.
+
+    \b
+    paramrob blame model.pt --quantize int8
+    paramrob blame model.onnx --quantize int4 --at test.npz -o layers.png
+    paramrob blame model.onnx --delta 0.001 --per-channel fc1 --json channels.json
+    """
+    from paramrob.cli_blame import blamed
+
+    return blamed(model, options)
 
 
 @main.command()
@@ -132,7 +156,7 @@ def compare(reference: str, model: str, **options: Any) -> int:
     paramrob compare teacher.pt student.pt --domain 0:1 --epsilon 0.1
     paramrob compare float.onnx int8.onnx --at test.npz --junit gate.xml --certificate gate.json
     """
-    return _answer(_asked("compare", None, options), model, options, reference)
+    return _answer(asked_of("compare", None, options), model, options, reference)
 
 
 @main.command()
@@ -161,7 +185,7 @@ def heatmap(model: str, **options: Any) -> int:
         )
     from paramrob.plots.command import answer
 
-    made, files = answer(lambda: _loaded(model, options), options)
+    made, files = answer(lambda: loaded(model, options), options)
     if options["html_file"] is not None:
         from paramrob.page import save_page
         from paramrob.page.maps import heatmap_page
@@ -195,11 +219,11 @@ def export(model: str, **options: Any) -> int:
     from paramrob.export import export_text
     from paramrob.requests.build import build
 
-    asked = _asked("check", None, options)
+    asked = asked_of("check", None, options)
     path = options["output_file"]
     if path != "-":
         check_writable(path, "-o")
-    request = build(asked, _loaded(model, options))
+    request = build(asked, loaded(model, options))
     use_presolve = not options["no_presolve"]
     text = export_text(request, options["encoding"], options["form"], use_presolve)
     if path == "-":
@@ -253,67 +277,6 @@ def solvers() -> int:
     return 0
 
 
-def _bits(model: str, options: dict[str, Any]) -> int:
-    from dataclasses import replace
-
-    from paramrob.bit_widths import decide_widths
-    from paramrob.progress import ProgressLine
-    from paramrob.report import json_text
-    from paramrob.report_bits import bits_json, exit_code_of_bits, print_bits
-    from paramrob.witnesses import save_reported
-
-    if options["quantize"] is not None:
-        raise InputError("estimate bits tries every width: leave --quantize out")
-    for name in ("csv_file", "html_file"):
-        if options[name] is not None:
-            written = name.removesuffix("_file")
-            raise InputError(f"estimate bits writes no --{written}; give --json FILE")
-    for name in ("json_file", "witness_file"):
-        check_writable(options[name], f"--{name.removesuffix('_file')}")
-    check_apart(model, options)
-    asked = _asked("estimate", None, options | {"quantize": "int8"})
-    settings = _settings(options)
-    with ProgressLine(console(stderr=True)) as line:
-        found = decide_widths(asked, _loaded(model, options), replace(settings, progress=line))
-    saved, held = None, found.witnessed
-    if held is not None:
-        saved = save_reported(held.request, held.outcome, options["witness_file"])
-    if options["json_file"] is not None:
-        text = json_text(bits_json(found, saved))
-        if options["json_file"] == "-":
-            click.echo(text)
-            return exit_code_of_bits(found)
-        write_text(options["json_file"], text + "\n", "--json")
-    print_bits(console(), found, saved, options["quiet"])
-    return exit_code_of_bits(found)
-
-
-def _settings(options: dict[str, Any]) -> Settings:
-    from paramrob.solve import make_settings
-
-    engine = ("solver", "timeout", "tolerance", "device", "encoding", "cross_check")
-    names = (*engine, "method", "memory")
-    return make_settings(
-        **{name: options[name] for name in names}, presolve=not options["no_presolve"]
-    )
-
-
-def _asked(command: Any, quantity: Any, options: dict[str, Any]) -> Asked:
-    from paramrob.requests.build import Asked
-    from paramrob.requests.deployments import deployment_options
-
-    perturbation = ("delta", "perturbation", "noise", "leave_out")
-    domain = ("domain", "domain_from", "at", "input_radius", "limit")
-    names = (*perturbation, *domain, "epsilon", "sigma", "property_name")
-    # export has no arithmetic: formulas are about real numbers.
-    optional = ("arithmetic", "accumulate", "runtime_steps")
-    arithmetic = {n: options[n] for n in optional if n in options}
-    given = {name: options[name] for name in names}
-    if "quantize" in options:  # two files are compared as they are
-        given |= deployment_options(options)
-    return Asked(command, quantity, **given, **arithmetic)
-
-
 def _answer(asked: Asked, model: str, options: dict[str, Any], reference: str | None = None) -> int:
     from dataclasses import replace
 
@@ -324,9 +287,9 @@ def _answer(asked: Asked, model: str, options: dict[str, Any], reference: str | 
     from paramrob.runtime import with_runtime
     from paramrob.solve import solve
 
-    settings = _settings(options)
+    settings = settings_of(options)
     for name in WRITTEN:
-        check_writable(options.get(name), f"--{name.removesuffix('_file')}")
+        check_writable(options.get(name), option_of(name))
     check_apart(model, options, reference)
     files = (options.get("junit_file"), options.get("certificate_file"))
     gate = Gate(options.get("fail_on", "unknown"), *files)
@@ -349,22 +312,7 @@ def _request(asked: Asked, model: str, options: dict[str, Any], reference: str |
     from paramrob.requests.compare import compare as compared
 
     if reference is None:
-        return build(asked, _loaded(model, options))
+        return build(asked, loaded(model, options))
     # The sidecar that an option names is the reference's; MODEL's own lies beside it.
-    other = _loaded(model, options | {"sidecar": None})
-    return compared(asked, _loaded(reference, options), other)
-
-
-def _loaded(model: str, options: dict[str, Any]) -> Model:
-    from paramrob.exact import parse_decimal
-    from paramrob.models.load import load
-
-    level = options["level"]
-    return load(
-        model,
-        sidecar=options["sidecar"],
-        output_kind=options["output_kind"],
-        level=None if level is None else parse_decimal(level, "--level"),
-        trust=options["trust"],
-        fold_batch_norm=options["fold_batch_norm"],
-    )
+    other = loaded(model, options | {"sidecar": None})
+    return compared(asked, loaded(reference, options), other)

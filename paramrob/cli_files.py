@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paramrob.cli_options import command_line
+from paramrob.cli_line import command_line
 from paramrob.errors import InputError
 
 if TYPE_CHECKING:
     from paramrob.requests.build import Request
     from paramrob.verdict import Outcome
 
-_READ = ("sidecar", "perturbation", "domain", "domain_from", "at")
-WRITTEN = ("json_file", "html_file", "csv_file", "witness_file", "junit_file", "certificate_file")
+_READ = ("sidecar", "perturbation", "domain", "domain_from", "at", "calibration")
+WRITTEN = (
+    *("json_file", "html_file", "csv_file", "witness_file", "junit_file", "certificate_file"),
+    "output_file",
+)
 """The options that name files to write."""
+
+
+def option_of(name: str) -> str:
+    """Return the option that a parameter of a command is written as."""
+    return "-o" if name == "output_file" else f"--{name.removesuffix('_file')}"
 
 
 def say(sentence: str) -> None:
@@ -102,7 +110,7 @@ def check_apart(model: str, options: dict[str, Any], reference: str | None = Non
         if options.get(name) is not None:
             taken[os.path.realpath(options[name])] = f"--{name.replace('_', '-')}"
     for name in WRITTEN:
-        path, option = options.get(name), f"--{name.removesuffix('_file')}"
+        path, option = options.get(name), option_of(name)
         if path is None or (path == "-" and name == "json_file"):
             continue
         file = os.path.realpath(path)

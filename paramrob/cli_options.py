@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 # Spelled out here because the modules that define them import numpy, which takes its time.
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
@@ -29,6 +27,30 @@ _TIMEOUT = click.option(
     show_default=True,
     help="Engine seconds of the whole command.",
 )
+
+_SOLVER = click.option(
+    "--solver",
+    type=click.Choice(SOLVERS),
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help=f"{', '.join(SOLVERS)} (see paramrob solvers).",
+)
+_MEMORY = click.option(
+    "--memory",
+    metavar="SIZE",
+    default="1GiB",
+    show_default=True,
+    help="That the bounds at points may use, roughly; e.g. 512MiB.",
+)
+_DEVICE = click.option(
+    "--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True
+)
+_JSON = click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON.")
+_VERBOSE = click.option(
+    "-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."
+)
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print one line.")
 
 
 def _tolerance(default: float) -> Callable[[Command], Command]:
@@ -111,6 +133,12 @@ _DEPLOYMENT = (
         type=click.Choice(("float", "int32")),
         help="What biases become.  [default: float, in float formats that format]",
     ),
+    click.option(
+        "--quantize-layer",
+        metavar="NAME=FORMAT",
+        multiple=True,
+        help="This layer in another format of the same kind.",
+    ),
     click.option("--keep-float", metavar="LAYER", multiple=True, help="This layer is not rounded."),
     click.option(
         "--prune", metavar="FRACTION", help="The smallest weights become 0; then quantized, if so."
@@ -154,14 +182,7 @@ _PROPERTY = (
     ),
 )
 _ENGINE = (
-    click.option(
-        "--solver",
-        type=click.Choice(SOLVERS),
-        metavar="NAME",
-        default="auto",
-        show_default=True,
-        help=f"{', '.join(SOLVERS)} (see paramrob solvers).",
-    ),
+    _SOLVER,
     click.option(
         "--cross-check",
         type=click.Choice(SOLVERS),
@@ -182,16 +203,10 @@ _ENGINE = (
         metavar="NAME",
         help=f"Of the bounds at points: {', '.join(METHODS)}.  [default: what decides]",
     ),
-    click.option(
-        "--memory",
-        metavar="SIZE",
-        default="1GiB",
-        show_default=True,
-        help="That the bounds at points may use, roughly; e.g. 512MiB.",
-    ),
+    _MEMORY,
     _TIMEOUT,
     _tolerance(1e-6),
-    click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True),
+    _DEVICE,
 )
 _ARITHMETIC = (
     click.option(
@@ -220,14 +235,14 @@ _RUNTIME = (
     ),
 )
 _OUTPUT = (
-    click.option("--json", "json_file", metavar="FILE|-", help="Write the answer as JSON."),
+    _JSON,
     click.option(
         "--csv", "csv_file", metavar="FILE", help="One row a point; points that have one are done."
     ),
     click.option("--html", "html_file", metavar="FILE", help="Write the answer as a web page."),
     click.option("--witness", "witness_file", metavar="FILE.npz", help="Save the counterexample."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more; show internal errors in full."),
-    click.option("-q", "--quiet", is_flag=True, help="Print one line."),
+    _VERBOSE,
+    _QUIET,
 )
 
 
@@ -247,6 +262,20 @@ _GATE = (
         metavar="FILE.json",
         help="Write what was proved, in one sentence and in full; only if it was.",
     ),
+)
+
+
+_BLAME = (
+    click.option("--per-channel", metavar="LAYER", help="The output channels of this layer alone."),
+    click.option("-o", "--output-file", metavar="FILE", help="A bar chart: .png, .svg or .pdf."),
+    _SOLVER,
+    _MEMORY,
+    _TIMEOUT,
+    _tolerance(1e-6),
+    _DEVICE,
+    _JSON,
+    _VERBOSE,
+    _QUIET,
 )
 
 
@@ -319,7 +348,7 @@ _HEATMAP = (
         "--html", "html_file", metavar="FILE", help="Write pictures and numbers as a page."
     ),
     click.option("-v", "--verbose", is_flag=True, help="Show internal errors in full."),
-    click.option("-q", "--quiet", is_flag=True, help="Print one line."),
+    _QUIET,
 )
 
 
@@ -329,6 +358,20 @@ def heatmap_options(command: Command) -> Command:
         for option in reversed(group):
             command = option(command)
     return command
+
+
+def blame_options(command: Command) -> Command:
+    """Add the options of ``blame``, in the order that the help shows."""
+    for group in reversed((_PERTURBATION, _DEPLOYMENT, _DOMAIN, _MODEL, _BLAME)):
+        for option in reversed(group):
+            command = option(command)
+    return command
+
+
+def per_layer_option(command: Command) -> Command:
+    """Add ``--per-layer``, which belongs to ``estimate MODEL bits``."""
+    said = "With bits: widths layer by layer, of the least total size that a descent finds."
+    return click.option("--per-layer", is_flag=True, help=said)(command)
 
 
 def export_options(command: Command) -> Command:
@@ -364,25 +407,3 @@ def gate_options(command: Command) -> Command:
     for option in reversed(_GATE):
         command = option(command)
     return command
-
-
-def command_line(context: click.Context) -> str:
-    """Return what was typed, but for ``-q`` and ``-v``, as a shell runs it again."""
-    words = ["paramrob", context.info_name or ""]
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not typed or name in ("quiet", "verbose"):
-            continue
-        value = context.params[name]
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif isinstance(parameter, click.Option) and parameter.is_flag:
-            # --symmetric/--affine: one switch with two names
-            names = parameter.opts if context.params[name] else parameter.secondary_opts
-            words.append(max(names or parameter.opts, key=len))
-        else:
-            option = max(parameter.opts, key=len)
-            values = value if parameter.multiple else (value,)
-            words += [word for each in values for word in (option, str(each))]
-    return shlex.join(words)

@@ -26,12 +26,14 @@ def network_digest(network: Network) -> str:
 
 
 def ends_digest(network: Network, perturbation: Perturbation) -> str | None:
-    """Return the SHA-256 of a box whose ends were given value by value; ``None`` for another.
+    """Return the SHA-256 of a box that its description does not spell out; ``None`` for another.
+
+    That is a box whose ends were given value by value, or one of some values of a parameter.
 
     By parameter name, in alphabetic order: name and shape, then the lower and the upper ends as
     little-endian float64 numbers.
     """
-    if not perturbation.is_given:
+    if not (perturbation.is_given or perturbation.is_part):
         return None
     found = hashlib.sha256(repr(perturbation.only_ends).encode())
     for name, parameter in sorted(network.parameters.items()):

@@ -14,10 +14,13 @@ from fractions import Fraction
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from paramrob.errors import InputError
 from paramrob.exact import decimal_text, float_above, float_below
 from paramrob.models.network import Array, Network, Parameter
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,40 @@ class GivenInterval(ParameterInterval):
         return int(outside[0]) if outside.size else None
 
 
+@dataclass(frozen=True)
+class PartialInterval(ParameterInterval):
+    """The interval of a parameter of which only some values move.
+
+    ``moves`` says which, of the parameter's shape.
+    """
+
+    moves: Mask = field(kw_only=True)
+
+    def radius(self) -> Array:
+        """Return the radius rounded up, 0 where nothing moves."""
+        return np.where(self.moves, super().radius(), 0.0)
+
+    def inner(self) -> tuple[Array, Array]:
+        """Return ends rounded into the interval; both are the centre where nothing moves."""
+        lower, upper = super().inner()
+        return (
+            np.where(self.moves, lower, self.centre),
+            np.where(self.moves, upper, self.centre),
+        )
+
+    def exact(self, index: int) -> tuple[Fraction, Fraction]:
+        """Return the exact ends of the value at flat ``index``."""
+        if self.moves.flat[index]:
+            return super().exact(index)
+        w = Fraction(float(self.centre.flat[index]))
+        return w, w
+
+    def first_moved(self, values: Array) -> int | None:
+        """Return the flat index of the first value that differs though it cannot move."""
+        moved = np.flatnonzero((~self.moves & (values != self.centre)).ravel())
+        return int(moved[0]) if moved.size else None
+
+
 class Perturbation:
     """A box of parameter vectors around those of a network.
 
@@ -149,6 +186,7 @@ class Perturbation:
         self._absolute = MappingProxyType(dict(absolute))
         self._relative = MappingProxyType(dict(relative or {}))
         self._given: Mapping[str, tuple[Array, Array]] = MappingProxyType({})
+        self._moves: Mapping[str, Mask] = MappingProxyType({})
         self.kind = kind
         self.description = dict(description or {})
         self.only_ends = False
@@ -168,6 +206,11 @@ class Perturbation:
     def is_given(self) -> bool:
         """Whether the ends were given one by one, by :meth:`explicit`."""
         return bool(self._given)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only some values of a parameter move, by :meth:`only`."""
+        return bool(self._moves)
 
     @classmethod
     def uniform(
@@ -246,13 +289,33 @@ class Perturbation:
         made.only_ends, made.words = only_ends, words
         return made
 
+    def only(self, parts: Mapping[str, Mask | None]) -> Perturbation:
+        """Return the part of this box in which all other parameters keep their trained values.
+
+        Args:
+            parts: parameters that move, by name; where only some of their values do, an array of
+                the parameter's shape that says which. Names without an interval are ignored.
+        """
+        made = Perturbation(
+            {name: size for name, size in self._absolute.items() if name in parts},
+            {name: size for name, size in self._relative.items() if name in parts},
+            "part",
+            {"of": self.as_json(), "parameters": [n for n in self.parameters if n in parts]},
+        )
+        made._given = MappingProxyType({n: e for n, e in self._given.items() if n in parts})
+        made._moves = MappingProxyType({n: m for n, m in parts.items() if m is not None})
+        made.only_ends = self.only_ends
+        names = (f"{n} (in part)" if n in made._moves else n for n in made.parameters)
+        made.words = f"part of a box: only {', '.join(names)} may differ from the trained values"
+        return made
+
     def scaled(self, delta: Fraction) -> Perturbation:
         """Return the uniform box of half-width ``delta`` on the parameters of this one.
 
         Raises:
             InputError: the ends were given one by one.
         """
-        if self.is_given:
+        if self.is_given or self.is_part:
             raise InputError("a box given value by value has no delta; give --delta")
         said = dict(self.description) | {"delta": decimal_text(delta)}
         return Perturbation(dict.fromkeys(self.parameters, delta), kind="uniform", description=said)
@@ -270,12 +333,16 @@ class Perturbation:
                     f"parameter {parameter.name!r} has shape {parameter.value.shape}, its ends "
                     f"{lower.shape}"
                 )
+            if (moves := self._moves.get(parameter.name)) is not None:
+                lower, upper = (np.where(moves, end, parameter.value) for end in (lower, upper))
             return GivenInterval.between(lower, upper, parameter.value, self.only_ends)
-        return ParameterInterval(
-            parameter.value,
+        sizes = (
             self._absolute.get(parameter.name, Fraction(0)),
             self._relative.get(parameter.name, Fraction(0)),
         )
+        if (moves := self._moves.get(parameter.name)) is not None:
+            return PartialInterval(parameter.value, *sizes, moves=moves)
+        return ParameterInterval(parameter.value, *sizes)
 
     def as_json(self) -> dict[str, object]:
         """Return the report's ``perturbation`` object."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from paramrob import __version__
 from paramrob.digests import network_digest
 from paramrob.errors import InputError, SoundnessError
-from paramrob.perturbation import GivenInterval, ParameterInterval
+from paramrob.perturbation import GivenInterval, ParameterInterval, PartialInterval
 from paramrob.requests.build import Request
 from paramrob.verdict import Bracket, Outcome, Verdict
 
@@ -246,7 +246,8 @@ def _question(request: Request) -> dict[str, str]:
 def _interval(interval: ParameterInterval) -> str:
     if isinstance(interval, GivenInterval):
         return hashlib.sha256(interval.lower.tobytes() + interval.upper.tobytes()).hexdigest()
-    return f"{interval.absolute} {interval.relative}"
+    moves = interval.moves.tobytes().hex() if isinstance(interval, PartialInterval) else ""
+    return f"{interval.absolute} {interval.relative}{moves}"
 
 
 def _short(*parts: object) -> str:

@@ -15,7 +15,7 @@ from paramrob.domain import Ball, Box, Domain
 from paramrob.errors import ReplayError
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import Array, Network
-from paramrob.perturbation import GivenInterval, ParameterInterval
+from paramrob.perturbation import GivenInterval, ParameterInterval, PartialInterval
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.replay_network import ExactRun
 from paramrob.replay_numbers import (
@@ -339,6 +339,8 @@ def _first_outside(interval: ParameterInterval, value: Array) -> int | None:
     """
     if isinstance(interval, GivenInterval):
         return interval.first_outside(value)
+    if isinstance(interval, PartialInterval) and (first := interval.first_moved(value)) is not None:
+        return first
     centre = interval.centre
     if np.array_equal(centre, value):
         return None

@@ -293,7 +293,7 @@ def _points_json(request: Request, outcome: PointsOutcome) -> list[dict[str, Any
 def _brackets_json(model: Model, outcome: Outcome) -> dict[str, Any]:
     def side(name: str) -> dict[str, Any] | None:
         bracket = outcome.brackets.get(name)
-        return None if bracket is None else _bracket_json(model, bracket)
+        return None if bracket is None else bracket_json(model, bracket)
 
     sigma = side("sigma")
     if "sigma_above" in outcome.brackets or "sigma_below" in outcome.brackets:
@@ -301,7 +301,8 @@ def _brackets_json(model: Model, outcome: Outcome) -> dict[str, Any]:
     return {"epsilon": side("epsilon"), "sigma": sigma, "delta": side("delta")}
 
 
-def _bracket_json(model: Model, bracket: Bracket) -> dict[str, Any]:
+def bracket_json(model: Model, bracket: Bracket) -> dict[str, Any]:
+    """Return a bracket's JSON object; an unbounded end is ``None``."""
     return {
         "lower": _end(bracket.lower),
         "upper": _end(bracket.upper),

@@ -44,6 +44,7 @@ __all__ = [
     "Accuracy",
     "PointsOutcome",
     "check_agreement",
+    "interrupts",
     "make_settings",
     "reference_label",
     "solve",
@@ -135,7 +136,7 @@ def solve(
     if settings.method is not None and any(isinstance(p.domain, Box) for p in request.problems):
         raise InputError("--method chooses among bounds at points: give points with --at")
     try:
-        with _interrupts() as stopped, kept_solvers():
+        with interrupts() as stopped, kept_solvers():
             return _Run(request, settings, stopped, table, on_points).answer()
     finally:
         if table is not None:
@@ -280,7 +281,7 @@ def unbounded(request: Request, quantity: Quantity) -> dict[str, Bracket]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
+def interrupts() -> Iterator[Callable[[], bool]]:
     """Note a Ctrl-C on its way to the engine, which swallows it; yields whether one came."""
     came = False
 

@@ -22,7 +22,7 @@ from paramrob.exact import decimal_text
 from paramrob.models.model import OUTPUT_KINDS, Model, OutputInfo
 from paramrob.models.network import Array, Network
 from paramrob.models.rounding import with_steps
-from paramrob.perturbation import GivenInterval, Perturbation
+from paramrob.perturbation import GivenInterval, PartialInterval, Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
 from paramrob.quantize.activations import Grids
@@ -166,6 +166,8 @@ def _domain_from(said: Mapping[str, object]) -> Domain:
 
 def _perturbation_meta(network: Network, perturbation: Perturbation) -> Json:
     intervals = {name: perturbation.interval(p) for name, p in network.parameters.items()}
+    if any(isinstance(i, PartialInterval) for i in intervals.values()):
+        raise InputError("a box of part of a parameter cannot be saved; give it end by end")
     return {
         "kind": perturbation.kind,
         "description": perturbation.description,

@@ -116,7 +116,7 @@ def accuracy_under(request: Request) -> str:
 
 
 def _rounded_to(deployment: Deployment) -> str:
-    return "" if deployment.scheme is None else f" to {deployment.scheme.format}"
+    return "" if deployment.scheme is None else f" to {deployment.scheme.name}"
 
 
 def is_rigid(request: Request) -> bool:

@@ -33,7 +33,7 @@ WIDTH = 3.4
 """Inches: one column of a two-column page."""
 _PANEL = {"epsilon": 3.0, "flips": 3.45}
 """Height of a panel with its legend, in inches."""
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.labelsize": 7.5,
     "axes.titlesize": 7.5,
@@ -65,7 +65,7 @@ def figure(heatmap: Heatmap, kind: Kind | None = None) -> Figure:
     heading = _heading(heatmap)
     lines = 1 + heading.count("\n")
     height = sum(_PANEL[p] for p in panels) + 0.13 * lines
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(WIDTH, height), layout="constrained", dpi=300)
         drawn.suptitle(heading, x=0.02, ha="left", fontsize=7)
         parts = drawn.subfigures(len(panels), 1, height_ratios=[_PANEL[p] for p in panels])
@@ -82,7 +82,7 @@ def save(heatmap: Heatmap, path: str | Path) -> None:
         InputError: another ending, or a file that cannot be written.
     """
     ending = check_ending(path)
-    _write(figure(heatmap), str(path), ending)
+    write_figure(figure(heatmap), str(path), ending)
 
 
 def svg_text(heatmap: Heatmap, kind: Kind | None = None) -> str:
@@ -93,7 +93,7 @@ def svg_text(heatmap: Heatmap, kind: Kind | None = None) -> str:
         kind: draw this panel alone; by default what was asked for.
     """
     stream = io.BytesIO()
-    _write(figure(heatmap, kind), stream, ".svg")
+    write_figure(figure(heatmap, kind), stream, ".svg")
     text = stream.getvalue().decode("utf-8")
     return text[text.index("<svg") :]
 
@@ -111,14 +111,19 @@ def check_ending(path: str | Path) -> str:
     return ending
 
 
-def _write(drawn: Figure, target: Any, ending: str) -> None:
+def write_figure(drawn: Figure, target: Any, ending: str) -> None:
+    """Write a figure to a path or a stream; equal pictures make equal files.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     # Nothing that changes from run to run: equal numbers make equal files.
     metadata = {
         ".svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         ".pdf": {"CreationDate": None},
     }.get(ending)
     try:
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             drawn.savefig(target, format=ending[1:], metadata=metadata, dpi=300)
     except OSError as error:
         raise InputError(f"-o {target}: {error.strerror}; choose another file") from None

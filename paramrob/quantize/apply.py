@@ -14,6 +14,7 @@ from paramrob.quantize.floats import round_float
 from paramrob.quantize.integers import Rounded, round_array
 from paramrob.quantize.scheme import Scheme
 from paramrob.quantize.targets import Targets
+from paramrob.requests.suggest import nearest
 
 
 def rounded(network: Network, scheme: Scheme) -> dict[str, Rounded]:
@@ -25,20 +26,42 @@ def rounded(network: Network, scheme: Scheme) -> dict[str, Rounded]:
     inputs have none. Batch norms, scalers and other elementwise constants keep their values.
 
     Raises:
-        InputError: a layer to keep that is not there, a parameter that is used in two ways, or
-            values that the format cannot hold.
+        InputError: a layer to keep or with a format of its own that is not there, a parameter
+            that is used in two ways, or values that the format cannot hold.
     """
     targets = Targets.of(network, scheme.keep)
     names = targets.weights
     if scheme.is_float and scheme.bias is None:
         names = (*names, *targets.biases)
+    schemes = _schemes(network, scheme, names)
     found = {}
     for name in names:
-        value = network.parameters[name].value
+        value, own = network.parameters[name].value, schemes[name]
         try:
-            found[name] = _float(value, scheme) if scheme.is_float else round_array(value, scheme)
+            found[name] = _float(value, own) if own.is_float else round_array(value, own)
         except InputError as error:
             raise InputError(f"parameter {name!r}: {error}") from None
+    return found
+
+
+def _schemes(network: Network, scheme: Scheme, names: Iterable[str]) -> dict[str, Scheme]:
+    """Return the scheme of each of these parameters, by name."""
+    wanted, layers = set(names), network.layer_parameters()
+    for layer in scheme.formats:
+        if layer not in layers:
+            raise InputError(f"no layer {layer!r} with parameters; {nearest(layer, layers)}")
+    found: dict[str, Scheme] = {}
+    for layer, parameters in layers.items():
+        own = scheme.of_layer(layer)
+        ours = wanted & set(parameters)
+        if layer in scheme.formats and not ours:
+            raise InputError(f"layer {layer!r} has no weights to round; leave its format out")
+        for name in ours:
+            if found.setdefault(name, own) != own:
+                raise InputError(
+                    f"layer {layer!r} shares {name!r} with a layer in another format; give both "
+                    "the same"
+                )
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from paramrob.errors import InputError
@@ -15,6 +15,8 @@ CONVENTIONS: tuple[Convention, ...] = ("onnxruntime", "litert", "torchao")
 FLOATS = ("float16", "bfloat16", "float8_e4m3", "float8_e5m2")
 NARROWEST, WIDEST = 2, 16
 """Bits of integer formats."""
+_NAMED = 3
+"""Layers with formats of their own that a short name lists."""
 _INTEGER = re.compile(r"(u?)int([1-9][0-9]?)\Z")
 _GROUP = re.compile(r"group:([1-9][0-9]{0,8})\Z")
 
@@ -36,6 +38,9 @@ class Scheme:
             times weight scale where the input has a scale; by default float, and in a float
             format that format.
         keep: layers that stay as they are.
+        layers: formats of single layers instead of ``format``, by name; integers beside integers
+            and floats beside floats, every other setting the same. Given as a mapping or as
+            pairs, kept as pairs.
         convention: whose arithmetic; see :mod:`paramrob.quantize.integers`.
 
     Raises:
@@ -49,9 +54,13 @@ class Scheme:
     bias: str | None = None
     keep: tuple[str, ...] = ()
     convention: Convention = "onnxruntime"
+    layers: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", tuple(self.keep))
+        pairs = self.layers.items() if isinstance(self.layers, Mapping) else self.layers
+        layers = tuple((str(name), str(form)) for name, form in pairs)
+        object.__setattr__(self, "layers", layers)
         if self.format not in FLOATS and not self._integer():
             known = ("int8", "int4", "uint8", "uint4", *FLOATS)
             raise InputError(
@@ -74,6 +83,25 @@ class Scheme:
             self._check_float()
         else:
             self._check_integer()
+        self._check_layers()
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """The formats of single layers, by name."""
+        return dict(self.layers)
+
+    def of_layer(self, name: str) -> Scheme:
+        """Return the scheme of one layer, whose format may be its own."""
+        return replace(self, format=self.formats.get(name, self.format), keep=(), layers=())
+
+    @property
+    def name(self) -> str:
+        """The formats, in a word or a few."""
+        if not self.layers:
+            return self.format
+        if len(self.layers) > _NAMED:
+            return f"{self.format} (mixed widths)"
+        return f"{self.format} ({', '.join(f'{n} {form}' for n, form in self.formats.items())})"
 
     @property
     def is_float(self) -> bool:
@@ -116,6 +144,9 @@ class Scheme:
         wide = self.is_symmetric and not self.is_unsigned and self.bits >= 8
         return wide and self.convention != "torchao"
 
+    def _range_name(self) -> str:
+        return "narrow" if self.is_narrow else "full"
+
     def integers(self) -> tuple[int, int]:
         """Return the lowest and the highest integer."""
         bits = self.bits
@@ -125,6 +156,9 @@ class Scheme:
 
     def words(self) -> str:
         """Return the scheme in a few words."""
+        if self.layers:
+            own = ", ".join(f"{name} in {form}" for name, form in self.formats.items())
+            return f"{replace(self, layers=()).words()} with {own}"
         if self.is_float:
             return self.format
         parts = [
@@ -136,17 +170,19 @@ class Scheme:
         return f"{self.format} ({', '.join(parts)})"
 
     def as_json(self) -> dict[str, object]:
-        """Return every setting, defaults filled in."""
+        """Return every setting, defaults filled in where all layers have one format."""
         said: dict[str, object] = {"format": self.format}
         if not self.is_float:
             said |= {
                 "granularity": self.granularity,
-                "symmetric": self.is_symmetric,
-                "range": "narrow" if self.is_narrow else "full",
+                # Defaults differ from format to format: beside others they stay open (null).
+                "symmetric": self.symmetric if self.layers else self.is_symmetric,
+                "range": self.range if self.layers else self._range_name(),
                 "convention": self.convention,
             }
         bias = self.bias or (self.format if self.is_float else "float")
-        return said | {"bias": bias, "keep_float": list(self.keep)}
+        said |= {"bias": bias, "keep_float": list(self.keep)}
+        return said | ({"layers": self.formats} if self.layers else {})
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Scheme:
@@ -158,18 +194,34 @@ class Scheme:
         given = dict(said)
         if given.get("bias") == given.get("format"):
             given.pop("bias", None)
-        keep = given.pop("keep_float", [])
-        names = {field.name for field in fields(cls)} - {"keep"}
+        keep, layers = given.pop("keep_float", []), given.pop("layers", {})
+        names = {field.name for field in fields(cls)} - {"keep", "layers"}
         texts = all(isinstance(v, (str, bool, type(None))) for v in given.values())
         if not given.keys() <= names or not texts or not isinstance(keep, list):
             raise InputError("this is no description of a scheme; save the witness again")
         if not isinstance(given.get("format"), str) or not all(isinstance(k, str) for k in keep):
             raise InputError("this is no description of a scheme; save the witness again")
-        return cls(**given, keep=tuple(keep))
+        if not isinstance(layers, Mapping) or not all(isinstance(v, str) for v in layers.values()):
+            raise InputError("this is no description of a scheme; save the witness again")
+        return cls(**given, keep=tuple(keep), layers=layers)
 
     def _integer(self) -> re.Match[str] | None:
         found = _INTEGER.match(self.format)
         return found if found is not None and NARROWEST <= int(found[2]) <= WIDEST else None
+
+    def _check_layers(self) -> None:
+        if len(self.formats) < len(self.layers):
+            raise InputError("a layer has two formats; give each layer one")
+        for name, form in self.formats.items():
+            own = self.of_layer(name)
+            if own.is_float != self.is_float:
+                kind = "floats" if self.is_float else "integers"
+                raise InputError(
+                    f"layer {name!r} in {form} beside {self.format}: give {kind}, or keep the "
+                    "layer as it is (--keep-float)"
+                )
+            if name in self.keep:
+                raise InputError(f"layer {name!r} is kept and has a format; give one of the two")
 
     def _check_float(self) -> None:
         for what, given in (

@@ -15,6 +15,7 @@ _SETTINGS = {
     "convention": "convention",
     "bias_format": "bias",
     "keep_float": "keep",
+    "quantize_layer": "layers",
 }
 """Options that say how to quantize, and the settings of a scheme that they are."""
 _WRITTEN = {
@@ -22,6 +23,7 @@ _WRITTEN = {
     "integer_range": "--range",
     "bias_format": "--bias",
     "keep_float": "--keep-float",
+    "quantize_layer": "--quantize-layer",
 }
 
 
@@ -39,8 +41,18 @@ def deployment_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if given and form is None:
         names = " and ".join(_WRITTEN.get(name, f"--{name}") for name in given)
         raise InputError(f"{names} of which quantization? give --quantize FORMAT as well")
+    if "quantize_layer" in given:
+        given["quantize_layer"] = tuple(_layer_format(text) for text in given["quantize_layer"])
     scheme = None
     if form is not None:
         scheme = Scheme(form, **{_SETTINGS[name]: value for name, value in given.items()})
     others = ("any_rounding", "prune", "any_pruning", "activations", "calibration")
     return {"quantize": scheme} | {name: options[name] for name in others}
+
+
+def _layer_format(text: str) -> tuple[str, str]:
+    """Return the layer and the format of ``NAME=FORMAT``; a name may hold ``=``."""
+    name, sign, form = text.rpartition("=")
+    if not sign or not name:
+        raise InputError(f"--quantize-layer {text}: write NAME=FORMAT, such as fc1=int4")
+    return name, form
