@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paramrob import models
-    from paramrob.api import check, estimate, heatmap, load
+    from paramrob.api import check, estimate, load
     from paramrob.api_bits import fewest_bits, mixed_bits
     from paramrob.api_blame import blame
+    from paramrob.api_heatmap import heatmap
     from paramrob.comparison import compare
     from paramrob.domain import Box, Point
     from paramrob.errors import (
@@ -63,9 +64,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "paramrob.api": ("check", "estimate", "heatmap", "load"),
+    "paramrob.api": ("check", "estimate", "load"),
     "paramrob.api_bits": ("fewest_bits", "mixed_bits"),
     "paramrob.api_blame": ("blame",),
+    "paramrob.api_heatmap": ("heatmap",),
     "paramrob.comparison": ("compare",),
     "paramrob.domain": ("Box", "Point"),
     "paramrob.errors": (

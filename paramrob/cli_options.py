@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -352,20 +352,22 @@ _HEATMAP = (
 )
 
 
-def heatmap_options(command: Command) -> Command:
-    """Add the options of ``heatmap``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _BOX, _MODEL, _HEATMAP)):
+def _added(command: Command, *groups: Sequence[Callable[[Command], Command]]) -> Command:
+    """Add options so that the help shows them in this order."""
+    for group in reversed(groups):
         for option in reversed(group):
             command = option(command)
     return command
+
+
+def heatmap_options(command: Command) -> Command:
+    """Add the options of ``heatmap``, in the order that the help shows."""
+    return _added(command, _PERTURBATION, _BOX, _MODEL, _HEATMAP)
 
 
 def blame_options(command: Command) -> Command:
     """Add the options of ``blame``, in the order that the help shows."""
-    for group in reversed((_PERTURBATION, _DEPLOYMENT, _DOMAIN, _MODEL, _BLAME)):
-        for option in reversed(group):
-            command = option(command)
-    return command
+    return _added(command, _PERTURBATION, _DEPLOYMENT, _DOMAIN, _MODEL, _BLAME)
 
 
 def per_layer_option(command: Command) -> Command:
@@ -376,34 +378,22 @@ def per_layer_option(command: Command) -> Command:
 
 def export_options(command: Command) -> Command:
     """Add the options of ``export``, in the order that the help shows."""
-    groups = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)
-    for group in reversed(groups):
-        for option in reversed(group):
-            command = option(command)
-    return command
+    return _added(command, _PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL, _EXPORT)
 
 
 def shared_options(command: Command) -> Command:
     """Add the options of ``check`` and ``estimate``, in the order that the help shows."""
     subject = (_PERTURBATION, _DEPLOYMENT, _DOMAIN, _PROPERTY, _MODEL)
-    groups = (*subject, _ARITHMETIC, _ENGINE, _OUTPUT)
-    for group in reversed(groups):
-        for option in reversed(group):
-            command = option(command)
-    return command
+    return _added(command, *subject, _ARITHMETIC, _ENGINE, _OUTPUT)
 
 
 def compare_options(command: Command) -> Command:
     """Add the options of ``compare``, in the order that the help shows."""
-    groups = (_RUNTIME, _PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT)
-    for group in reversed(groups):
-        for option in reversed(group):
-            command = option(command)
-    return command
+    return _added(
+        command, _RUNTIME, _PERTURBATION, _DOMAIN, _PROPERTY, _MODEL, _ARITHMETIC, _ENGINE, _OUTPUT
+    )
 
 
 def gate_options(command: Command) -> Command:
     """Add the options of a release gate; they stand below those of the command itself."""
-    for option in reversed(_GATE):
-        command = option(command)
-    return command
+    return _added(command, _GATE)
