@@ -16,7 +16,7 @@ from torch import nn
 
 from paramrob.cli import main
 from tests.models.onnx_graphs import node
-from tests.models.test_onnx_quantized import boxed, model_of, scalar
+from tests.quantized_graphs import boxed, model_of, scalar
 
 EYE = np.eye(2)
 

@@ -17,7 +17,7 @@ from paramrob.replay import evaluate_exact
 from paramrob.runtime import runtime_words
 from paramrob.verdict import RuntimeRun, Verdict
 from tests.models.onnx_graphs import node, run
-from tests.models.test_onnx_quantized import boxed, model_of, scalar
+from tests.quantized_graphs import boxed, model_of, scalar
 
 SCALE = np.float32(0.1)
 

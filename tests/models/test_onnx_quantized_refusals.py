@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from paramrob.errors import ModelError, UnsupportedOperatorError
 from paramrob.models.onnx_file import read_onnx
 from tests.models.onnx_graphs import node
-from tests.models.test_onnx_quantized import boxed, model_of, own, scalar
+from tests.quantized_graphs import boxed, model_of, own, scalar
 
 Array = npt.NDArray[Any]
 WEIGHT = np.arange(12, dtype=np.int8).reshape(4, 3)
