@@ -7,6 +7,7 @@ search is a proof; the best bound of all steps counts. Every row has slopes of i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ def climbed(
     start: Start,
     steps: int,
     enough: Tensor | None = None,
+    deadline: float = float("inf"),
 ) -> Tensor:
     """Return the best least values found, ``(batch, rows)``.
 
@@ -123,6 +125,7 @@ def climbed(
         start: the rows.
         steps: of the search.
         enough: ``(batch, rows)``: an instance all of whose rows are above is left at that.
+        deadline: of :func:`time.monotonic`, after which there is no further step.
     """
     at = torch.arange(intervals.known[0].low.shape[0], device=intervals.known[0].low.device)
     values = torch.stack([pull(intervals, choice, start(at)) for choice in choices])
@@ -135,7 +138,7 @@ def climbed(
     for number in range(steps + 1):
         value = pull(given, fixed | {k: s.lines() for k, s in free.items()}, start(at))
         best[at] = torch.maximum(best[at], value.detach())
-        if number == steps:
+        if number == steps or time.monotonic() > deadline:
             break
         torch.where(torch.isfinite(value), value, 0.0).sum().backward()  # type: ignore[no-untyped-call]
         ascent.step([t for s in free.values() for t in s.leaves])
@@ -178,7 +181,13 @@ def _begun(
     return free
 
 
-def optimised(analysis: Analysis, rows: Tensor, steps: int, enough: Tensor | None = None) -> Tensor:
+def optimised(
+    analysis: Analysis,
+    rows: Tensor,
+    steps: int,
+    enough: Tensor | None = None,
+    deadline: float = float("inf"),
+) -> Tensor:
     """Return the best least values found, ``(batch, rows)``, no worse than any choice of lines.
 
     Args:
@@ -186,6 +195,7 @@ def optimised(analysis: Analysis, rows: Tensor, steps: int, enough: Tensor | Non
         rows: ``(batch, rows, out)`` over the results.
         steps: of the search.
         enough: ``(batch, rows)``: an instance all of whose rows are above is left at that.
+        deadline: of :func:`time.monotonic`, after which there is no further step.
     """
     last = len(analysis.intervals.program.steps) - 1
 
@@ -193,7 +203,7 @@ def optimised(analysis: Analysis, rows: Tensor, steps: int, enough: Tensor | Non
         zero = rows.new_zeros(len(at), rows.shape[1])
         return Rows({last: rows[at]}, zero, zero)
 
-    return climbed(analysis.intervals, analysis.choices, start, steps, enough)
+    return climbed(analysis.intervals, analysis.choices, start, steps, enough, deadline)
 
 
 def snaps(intervals: Intervals) -> dict[int, Lines]:

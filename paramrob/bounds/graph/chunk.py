@@ -88,7 +88,8 @@ class Chunk:
                 reason = TIME_UP
                 break
             part = spec.part(index)
-            least, slack = self.pass_.proved(part, self.low[index], self.high[index], method)
+            given = (part, self.low[index], self.high[index])
+            least, slack = self.pass_.proved(*given, method, self.deadline)
             for i in index[slack >= 0].tolist():
                 self._prove(i, method)
             left = slack < 0
@@ -109,7 +110,7 @@ class Chunk:
         spec, index = self._specification()
         if index.numel():
             given = (spec.part(index), self.low[index], self.high[index])
-            _, slack = self.pass_.proved(*given, "alpha")
+            _, slack = self.pass_.proved(*given, "alpha", self.deadline)
             for i in index[slack >= 0].tolist():
                 self._prove(i, "alpha")
             index = index[slack < 0]
@@ -140,7 +141,7 @@ class Chunk:
         for number, method in enumerate(self.pass_.methods):
             if number and time.monotonic() > self.deadline:
                 break
-            least, _ = self.pass_.proved(spec, self.low, self.high, method)
+            least, _ = self.pass_.proved(spec, self.low, self.high, method, self.deadline)
             upper = torch.minimum(upper, spec.largest(least).cpu())
         outcomes = []
         over = self.pass_.overflows(self.low, self.high).tolist()

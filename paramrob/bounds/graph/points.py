@@ -101,23 +101,35 @@ class PointsPass:
         return self.reference.analyse(centres, centres, "ibp").intervals.known[-1]
 
     def proved(
-        self, spec: Specification, low: Tensor, high: Tensor, method: Method
+        self,
+        spec: Specification,
+        low: Tensor,
+        high: Tensor,
+        method: Method,
+        deadline: float = float("inf"),
     ) -> tuple[Tensor, Tensor]:
-        """Return the rows' least values and how far each instance is proved, the latter on CPU."""
+        """Return the rows' least values and how far each instance is proved, the latter on CPU.
+
+        Slopes are optimised until ``deadline`` of :func:`time.monotonic`.
+        """
         analysis = self.uncertain.analyse(low, high, method)
         least = self.uncertain.bound(analysis, spec.rows, method)
         if method == "alpha":
             enough = spec.threshold if isinstance(spec, Lead) else None
-            for finer in (False, True):
+            # Hidden intervals are sharpened where rows of all their neurons are at hand.
+            sharpens = any(self.uncertain.listed(k) for k in self.uncertain.read)
+            for finer in (False, True) if sharpens else (False,):
                 open_ = (spec.slack(least) < 0).nonzero().squeeze(1)
                 at_once = self._rows_at_once(spec.rows.shape[1])
                 for start in range(0, len(open_), at_once):
+                    if time.monotonic() > deadline:
+                        return least, spec.slack(least).cpu()
                     part = open_[start : start + at_once]
                     again = self.uncertain.analyse(low[part], high[part], method)
                     if finer:
                         again = sharpened(self.uncertain, again)
                     aim = None if enough is None else enough[part]
-                    better = optimised(again, spec.rows[part], ALPHA_STEPS, aim)
+                    better = optimised(again, spec.rows[part], ALPHA_STEPS, aim, deadline)
                     least[part] = torch.maximum(least[part], better)
         return least, spec.slack(least).cpu()
 

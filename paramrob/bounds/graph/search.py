@@ -77,6 +77,7 @@ class Splitter:
         self.batch = max(1, min(512, budget // (64 * max(sum(s.size for s in steps), 1))))
         held = held if self.bound_pass is None else 2 * held + steps[0].size
         self.most = max(64, budget // max(2 * held, 1))
+        self.deadline = INF
 
     def run(self, bound: Tensor, deadline: float) -> Tensor:
         """Return which instances are proved, ``(batch,)``.
@@ -85,6 +86,7 @@ class Splitter:
             bound: of each row so far, ``(batch, rows)``.
             deadline: of :func:`time.monotonic`.
         """
+        self.deadline = deadline
         open_rows = (bound <= self.threshold).nonzero()
         pieces = self._root(open_rows[:, 0], open_rows[:, 1], bound)
         lost = torch.zeros(bound.shape[0], dtype=torch.bool, device=bound.device)
@@ -329,6 +331,8 @@ class Splitter:
     def _assess(self, pieces: Pieces, steps: int = STEPS) -> None:
         """Raise the pieces' bounds by gradient steps on slopes and multipliers."""
         for start in range(0, len(pieces), self.batch):
+            if time.monotonic() > self.deadline:
+                return
             at = torch.arange(start, min(start + self.batch, len(pieces)))
             at = at.to(pieces.bound.device)
             part = pieces.part(at)
@@ -372,7 +376,8 @@ class Splitter:
             chosen = fixed | {k: s.lines() for k, s in free.items()}
             value = pull(intervals, chosen, rows).squeeze(1)
             best = torch.maximum(best, value.detach())
-            if number == steps or bool(((best > aim) | empty).all()):
+            late = time.monotonic() > self.deadline
+            if late or number == steps or bool(((best > aim) | empty).all()):
                 break
             optimiser.zero_grad()
             finite = torch.where(torch.isfinite(value), value, 0.0)

@@ -55,7 +55,7 @@ def squash(t: Array | float) -> Array:
 
 @pytest.mark.parametrize("known", BOXED, ids=[known.name for known in BOXED])
 def test_never_contradicts_a_known_answer(known: Known) -> None:
-    given_ = Settings(solver="bounds", timeout=0.4, tolerance=1e-3)
+    given_ = Settings(solver="bounds", timeout=0.2, tolerance=1e-3)
     if known.verdict is not None:
         outcome = box_answers.decide(known.problem, given_)
         assert outcome.verdict in (known.verdict, Verdict.UNKNOWN)
