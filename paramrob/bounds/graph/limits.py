@@ -77,8 +77,9 @@ class Question:
         """Return the limits.
 
         Args:
-            least: proved least values of the rows, ``(batch, rows)``.
+            least: proved least values of the rows, ``(batch, rows)``; NaN is no bound.
         """
+        least = torch.where(torch.isnan(least), -INF, least)
         d, z, p = least.chunk(3, 1)
         if self.size > 1 and self.link == "softmax":
             return self._classes(d, z, p)

@@ -301,3 +301,12 @@ def test_rows_of_a_question() -> None:
     assert float(limits.sigma["sigma_above"]) == pytest.approx(float(squash(0.3)) - 0.5)
     assert float(limits.sigma["sigma_below"]) == -math.inf
     assert float(limits.epsilon) == pytest.approx(float(squash(0.3) - squash(-0.1)))
+
+
+@pytest.mark.parametrize(("link", "size"), [("identity", 1), ("sigmoid", 1), ("softmax", 3)])
+def test_what_is_no_number_bounds_nothing(link: str, size: int) -> None:
+    level = Interval(0.0, 0.0) if size == 1 else None
+    question = Question.of(link, size, level)  # type: ignore[arg-type]
+    limits = question.limits(torch.full((1, len(question.rows)), math.nan, dtype=torch.float64))
+    assert float(limits.epsilon) == (math.inf if link == "identity" else 1.0)
+    assert all(float(bound) > 0.49 for bound in limits.sigma.values())
