@@ -69,6 +69,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "paramrob needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
 	@echo "making the environment $(VENV) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install $(PIP_FLAGS) -c constraints.txt pip hatchling editables
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt pip hatchling editables setuptools
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt --no-build-isolation -e . --group dev
 	@touch $(READY)
