@@ -16,6 +16,7 @@ says what floating point can cost.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 import torch.nn.functional as f
@@ -43,6 +44,11 @@ class Affine(ABC):
     working: int
     shared: bool = False
 
+    @cached_property
+    def bias_moves(self) -> bool:
+        """Whether a bias can move."""
+        return bool(self.bias_radius.any())
+
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
         """Return ``W h``, ``(batch, out)`` from ``(batch, in)``."""
@@ -54,6 +60,11 @@ class Affine(ABC):
     @abstractmethod
     def reach(self, h: Tensor) -> Tensor:
         """Return ``R h`` for ``h >= 0``."""
+
+    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``|W + R| h`` and ``|W - R| h``, or what is not less, for ``h >= 0``."""
+        most = self.magnitude(h) + self.reach(h)
+        return most, most
 
     @abstractmethod
     def pull(self, a: Tensor) -> Tensor:
@@ -79,9 +90,14 @@ class Affine(ABC):
         """
         raise NotImplementedError
 
-    def bias_cost(self, a: Tensor) -> Tensor:
-        """Return what biases can take from rows ``(batch, rows, out)``."""
-        return a.abs() @ self.bias_radius
+    def bias_cost(self, a: Tensor, size: Tensor) -> Tensor:
+        """Return what biases can take from rows ``a`` of magnitudes ``size``.
+
+        Args:
+            a: ``(batch or 1, rows, out)``.
+            size: ``|a|``.
+        """
+        return size @ self.bias_radius
 
 
 def uniform_rows(radius: Tensor) -> Tensor | None:
@@ -129,6 +145,11 @@ class DenseMap(Affine):
         total = h.reshape(*h.shape[:-1], self.positions, -1).sum(-1, keepdim=True)
         return (total * self.uniform).reshape(*h.shape[:-1], -1)
 
+    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both products."""
+        upper, lower = self._extremes
+        return self._each(h, upper), self._each(h, lower)
+
     def pull(self, a: Tensor) -> Tensor:
         """Return ``a W``."""
         return self._back(a, self.weight)
@@ -156,10 +177,16 @@ class DenseMap(Affine):
         rows = a.reshape(*a.shape[:-1], self.positions, -1).transpose(-1, -2)
         return ((rows @ seen).abs() * self.radius).sum((-1, -2))
 
-    def bias_cost(self, a: Tensor) -> Tensor:
+    def bias_cost(self, a: Tensor, size: Tensor) -> Tensor:
         """Return the cost of biases that all positions share."""
+        if self.positions == 1:
+            return size @ self.bias_radius
         total = a.reshape(*a.shape[:-1], self.positions, -1).sum(-2)
         return total.abs() @ self.bias_radius[: self.weight.shape[0]]
+
+    @cached_property
+    def _extremes(self) -> tuple[Tensor, Tensor]:
+        return (self.weight + self.radius).abs(), (self.weight - self.radius).abs()
 
     def _each(self, h: Tensor, weight: Tensor) -> Tensor:
         if self.positions == 1:
@@ -207,6 +234,10 @@ class DiagonalMap(Affine):
         """Return ``radius h``."""
         return h * self.radius
 
+    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both products."""
+        return h * (self.scale + self.radius).abs(), h * (self.scale - self.radius).abs()
+
     def pull(self, a: Tensor) -> Tensor:
         """Return the products."""
         return a * self.scale
@@ -219,7 +250,7 @@ class DiagonalMap(Affine):
         """Return ``sum R |G|``, channel by channel."""
         return self._summed(a * middle.unsqueeze(1)).abs() @ self.radius[:: self.places]
 
-    def bias_cost(self, a: Tensor) -> Tensor:
+    def bias_cost(self, a: Tensor, size: Tensor) -> Tensor:
         """Return the cost of biases that a channel shares."""
         return self._summed(a).abs() @ self.bias_radius[:: self.places]
 
@@ -286,6 +317,11 @@ class ConvMap(Affine):
         """Return the cross-correlation with the radii."""
         return self._each(h, self.radius)
 
+    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-correlations with the magnitudes of the kernel's ends."""
+        upper, lower = self._extremes
+        return self._each(h, upper), self._each(h, lower)
+
     def pull(self, a: Tensor) -> Tensor:
         """Return the transposed convolution."""
         return self._back(a, self.weight)
@@ -310,14 +346,14 @@ class ConvMap(Affine):
         seen = self._unfolded(middle).transpose(-1, -2)
         each = a.reshape(batch, rows, self.groups, -1, self.positions).transpose(1, 2)
         flat = each.reshape(batch, self.groups, -1, self.positions)
-        size = (flat @ seen).abs()
-        size = size.reshape(size.shape[0], self.groups, rows, -1, size.shape[-1])
+        gradient = (flat @ seen).reshape(len(flat), self.groups, rows, -1, seen.shape[-1])
         if self.uniform is None:
-            return (size * self.radius.unsqueeze(1)).sum((1, 3, 4))
+            return (gradient.abs() * self.radius.unsqueeze(1)).sum((1, 3, 4))
         uniform = self.uniform.reshape(self.groups, 1, -1)
-        return (size.sum(-1) * uniform).sum((1, 3))
+        size: Tensor = torch.linalg.vector_norm(gradient, 1, dim=-1)
+        return (size * uniform).sum((1, 3))
 
-    def bias_cost(self, a: Tensor) -> Tensor:
+    def bias_cost(self, a: Tensor, size: Tensor) -> Tensor:
         """Return the cost of biases that all positions share."""
         total = a.reshape(*a.shape[:-1], self.out, self.positions).sum(-1)
         return total.abs() @ self.bias_radius[:: self.positions]
@@ -327,6 +363,10 @@ class ConvMap(Affine):
         image = f.pad(h.reshape(-1, *self.image), (left, right, top, bottom))
         seen = f.unfold(image, self.kernel, self.dilation, 0, self.stride)
         return seen.reshape(seen.shape[0], self.groups, -1, self.positions)
+
+    @cached_property
+    def _extremes(self) -> tuple[Tensor, Tensor]:
+        return (self.weight + self.radius).abs(), (self.weight - self.radius).abs()
 
     def _each(self, h: Tensor, kernel: Tensor) -> Tensor:
         return (kernel @ self._unfolded(h)).reshape(*h.shape[:-1], -1)

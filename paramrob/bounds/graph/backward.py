@@ -82,6 +82,13 @@ def dot(rows: Tensor, vector: Tensor) -> Tensor:
     return (rows @ vector.unsqueeze(-1)).squeeze(-1)
 
 
+def dots(rows: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """Return :func:`dot` with each vector, ``(batch, n)`` each, reading the rows once."""
+    if rows.shape[0] == 1 and vectors[0].shape[0] > 1:
+        return tuple(dot(rows, vector) for vector in vectors)
+    return (rows @ torch.stack(vectors, -1)).unbind(-1)
+
+
 def chord(given: Interval) -> tuple[Tensor, Tensor]:
     """Return slope and intercept of the chord of ``|h|``."""
     low, high = given.low, given.high
@@ -177,10 +184,9 @@ def _multiplied(rows: Rows, a: Tensor, cut: Cut, known: Interval) -> Tensor:
 
 def _concretise(rows: Rows, a: Tensor, known: Interval) -> None:
     middle, half = (known.low + known.high) / 2, (known.high - known.low) / 2
-    size = a.abs()
-    value = dot(a, middle) - dot(size, half)
-    lost = factor(a.shape[-1]) * dot(size, known.size)
-    rows.add(value, lost + tiny(a.shape[-1], known.size).unsqueeze(1))
+    reached, size = dots(a.abs(), half, known.size)
+    lost = factor(a.shape[-1]) * size
+    rows.add(dot(a, middle) - reached, lost + tiny(a.shape[-1], known.size).unsqueeze(1))
 
 
 def _affine(rows: Rows, a: Tensor, intervals: Intervals, k: int, layer: Affine) -> None:
@@ -188,7 +194,9 @@ def _affine(rows: Rows, a: Tensor, intervals: Intervals, k: int, layer: Affine) 
     known, spent = intervals.known[i], intervals.works[k]
     size = a.abs()
     terms = layer.terms_backward + layer.terms_forward + a.shape[-1] + known.low.shape[-1]
-    constant = (a @ layer.bias) - layer.bias_cost(a)
+    constant = a @ layer.bias
+    if layer.bias_moves:
+        constant = constant - layer.bias_cost(a, size)
     lost = factor(terms) * dot(size, spent) + tiny(terms, spent, known.size).unsqueeze(1)
     pulled = layer.pull(a)
     if layer.perturbed:
@@ -209,10 +217,11 @@ def _shared(
     middle = (known.low + known.high) / 2
     half = torch.maximum(known.high - middle, middle - known.low)
     once = layer.shared_cost(a, middle) + _total(slack, half)
+    slope, intercept = chord(known)
+    better = once < _total(slack, intercept + slope * middle)
+    if bool(better.all()):
+        return pulled, once
     apart, extra = slackened(slack, pulled, known)
-    slope, _ = chord(known)
-    each = extra + _total(slack, slope * middle)
-    better = once < each
     return torch.where(better.unsqueeze(-1), pulled, apart), torch.where(better, once, extra)
 
 
@@ -234,22 +243,24 @@ def slackened(slack: Tensor, pulled: Tensor, known: Interval) -> tuple[Tensor, T
 def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines) -> None:
     i = intervals.program.steps[k].inputs[0]
     size = intervals.known[i].size
-    up, down = a.clamp(min=0), a.clamp(max=0)
-    per_row = line.low_slope.dim() == 3
-    low_slope = line.low_slope if per_row else line.low_slope.unsqueeze(1)
-    high_slope = line.high_slope if per_row else line.high_slope.unsqueeze(1)
-    pulled = up * low_slope + down * high_slope
-    if per_row:
-        constant = (up * line.low + down * line.high).sum(-1)
-        most = torch.maximum(line.low_slope.abs(), line.high_slope.abs()) * size.unsqueeze(1)
-        most = most + torch.maximum(line.low.abs(), line.high.abs())
-        lost = factor(a.shape[-1]) * (a.abs() * most.detach()).sum(-1)
+    up = a.clamp(min=0)
+    most = torch.maximum(line.low.abs(), line.high.abs())
+    steepest = torch.maximum(line.low_slope.abs(), line.high_slope.abs())
+    # A row takes the line above everywhere, and the rest of the line below where it is positive.
+    tilt, gap = line.low_slope - line.high_slope, line.low - line.high
+    if line.low_slope.dim() == 3:
+        pulled = torch.addcmul(a * line.high_slope, up, tilt)
+        constant = torch.addcmul(a * line.high, up, gap).sum(-1)
+        most = most + steepest * size.unsqueeze(1)
+        total = (a.abs() * most.detach()).sum(-1)
     else:
-        constant = dot(up, line.low) + dot(down, line.high)
-        most = torch.maximum(line.low_slope.abs(), line.high_slope.abs()) * size
-        most = most + torch.maximum(line.low.abs(), line.high.abs())
-        lost = factor(a.shape[-1]) * dot(a.abs(), most)
-    rows.add(constant, lost + tiny(a.shape[-1], size).unsqueeze(1))
+        pulled = torch.addcmul(a * line.high_slope.unsqueeze(1), up, tilt.unsqueeze(1))
+        most = most + steepest * size
+        # |a| is 2 up - a: the difference is off relative to the sum of magnitudes, as all sums.
+        first, twice = dots(up, gap, 2 * most)
+        second, once = dots(a, line.high, most)
+        constant, total = first + second, twice - once
+    rows.add(constant, factor(a.shape[-1]) * total + tiny(a.shape[-1], size).unsqueeze(1))
     rows.put(i, pulled, size)
 
 

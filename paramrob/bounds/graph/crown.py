@@ -27,6 +27,8 @@ from paramrob.models.network import Activation
 
 BUDGET = 1 << 24
 """Numbers that a backward pass may hold at a time, by default."""
+CACHED = 1 << 21
+"""The same on a CPU, whose caches hold no more: larger passes are slower there."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class GraphPass:
         last = len(self.program.steps) - 1
         if method == "ibp":
             return self._concretised(analysis, rows)
-        at_once = max(1, self.budget // (analysis.batch * self.widest))
+        at_once = self.rows_at_once(rows)
         best = self._concretised(analysis, rows)
         for chosen in analysis.choices:
             parts = [
@@ -193,6 +195,11 @@ class GraphPass:
         intervals.known[k] = known
         return plain if self.listed(k) and not self.single else known
 
+    def rows_at_once(self, given: Tensor) -> int:
+        """Return how many rows a pass may pull back of each instance of ``(batch, ...)``."""
+        numbers = min(self.budget, CACHED) if given.device.type == "cpu" else self.budget
+        return max(1, numbers // (given.shape[0] * self.widest))
+
     def listed(self, k: int) -> bool:
         """Whether rows for all neurons of the step are at hand."""
         kind = self.program.steps[k].kind
@@ -203,8 +210,8 @@ class GraphPass:
         self, intervals: Intervals, chosen: dict[int, Lines], k: int, index: Tensor
     ) -> Interval:
         """Bound the neurons ``index`` ``(batch or 1, rows)`` of a step with one choice of lines."""
-        batch, size = intervals.known[k].low.shape
-        per_pass = max(1, self.budget // (2 * batch * self.widest))
+        size = intervals.known[k].low.shape[1]
+        per_pass = max(1, self.rows_at_once(intervals.known[k].low) // 2)
         low, high = [], []
         for start in range(0, index.shape[1], per_pass):
             at = index[:, start : start + per_pass]

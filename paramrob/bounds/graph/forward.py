@@ -95,9 +95,7 @@ class Intervals:
         settled = [bool((low == high).all())]
         for step in program.steps[1:]:
             still = all(settled[i] for i in step.inputs)
-            moves = isinstance(step.kind, Affine) and (
-                step.kind.perturbed or bool(step.kind.bias_radius.any())
-            )
+            moves = isinstance(step.kind, Affine) and (step.kind.perturbed or step.kind.bias_moves)
             settled.append(still and not moves)
             shared = isinstance(step.kind, Affine) and step.kind.shared
             found.sources.append(still and moves and not shared)
@@ -175,14 +173,13 @@ class Intervals:
         size = given.size
         spent = work(layer, size)
         self.works[k] = spent
+        lost = factor(layer.terms_forward) * spent + tiny(layer.terms_forward, size).unsqueeze(1)
+        lost = lost + layer.bias_radius
         middle = (given.low + given.high) / 2
         half = torch.maximum(given.high - middle, middle - given.low)
-        reach = layer.magnitude(half) + layer.bias_radius
-        if layer.perturbed:
-            reach = reach + layer.reach(size)
-        lost = factor(layer.terms_forward) * spent + tiny(layer.terms_forward, size).unsqueeze(1)
+        up, down = _reaches(layer, given, middle, half)
         centre = layer.value(middle) + layer.bias
-        return bounded(centre - (reach + lost), centre + (reach + lost))
+        return bounded(centre - (down + lost), centre + (up + lost))
 
     def _sum(self, kind: Sum, given: list[Interval]) -> Interval:
         low = high = torch.zeros_like(given[0].low)
@@ -201,6 +198,31 @@ class Intervals:
             return found
         a, b = (self.known[i] for i in kind.larger)
         return found.met(Interval(torch.maximum(a.low, b.low), torch.maximum(a.high, b.high)))
+
+
+def _reaches(layer: Affine, given: Interval, middle: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far weights and inputs take a layer's results up and down from the middle.
+
+    Where no input is negative, no ``w h`` exceeds ``(W + R) h``, so that the product of both
+    intervals ends at ``W m + R m + |W + R| d`` above and at ``W m - R m - |W - R| d`` below. An
+    input of either sign, and those not positive, get ``|W| d + R |h|``.
+    """
+    still = not bool(half.any())
+    if not layer.perturbed:
+        reach = torch.zeros_like(layer.bias) if still else layer.magnitude(half)
+        return reach, reach
+    if still:
+        reach = layer.reach(middle.abs())
+        return reach, reach
+    positive = given.low >= 0
+    if not bool(positive.any()):
+        reach = layer.magnitude(half) + layer.reach(given.size)
+        return reach, reach
+    up, down = layer.ends(torch.where(positive, half, 0.0))
+    rest = layer.reach(torch.where(positive, middle, given.size))
+    if not bool(positive.all()):
+        rest = rest + layer.magnitude(torch.where(positive, 0.0, half))
+    return up + rest, down + rest
 
 
 def bounded(low: Tensor, high: Tensor) -> Interval:

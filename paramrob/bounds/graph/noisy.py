@@ -58,6 +58,6 @@ class Noisy(Affine):
         noise = self.noise.pull(a.abs()) * middle.abs().unsqueeze(1)
         return self.base.shared_cost(a, middle) + noise.sum(-1)
 
-    def bias_cost(self, a: Tensor) -> Tensor:
+    def bias_cost(self, a: Tensor, size: Tensor) -> Tensor:
         """Return the layer's and the noise's."""
-        return self.base.bias_cost(a) + a.abs() @ self.noise.bias
+        return self.base.bias_cost(a, size) + size @ self.noise.bias

@@ -17,7 +17,7 @@ from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack
 from paramrob.bounds.graph.batches import in_batches
 from paramrob.bounds.graph.chunk import TIME_UP, Chunk, left_open
-from paramrob.bounds.graph.crown import GraphPass
+from paramrob.bounds.graph.crown import CACHED, GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import link_of, lower
 from paramrob.bounds.graph.sharpen import sharpened
@@ -36,6 +36,8 @@ FIRST_BATCH = 16
 NO_MEMORY = "this point needs more memory than there is; raise --memory, or use a smaller network"
 MEMORY = 1 << 30
 """Bytes that a pass may use by default, roughly."""
+ROWS = 8
+"""Of each point, rows that a pass on a CPU should hold at least."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
 
@@ -94,7 +96,10 @@ class PointsPass:
     def batch(self) -> int:
         """How many points go through at a time."""
         size = sum(step.size for step in self.uncertain.program.steps) * 64
-        return max(1, min(self.budget // size, self.budget // max(self.attack.numbers, 1), 256))
+        most = min(self.budget // size, self.budget // max(self.attack.numbers, 1), 256)
+        if self.device == "cpu":  # so that several rows of each go through a pass
+            most = min(most, CACHED // (ROWS * self.uncertain.widest))
+        return max(1, most)
 
     def results(self, centres: Tensor) -> Interval:
         """Enclose the reference's results, ``(batch, out)``."""

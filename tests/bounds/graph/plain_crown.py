@@ -52,15 +52,13 @@ def plain_crown(
 def plain_intervals(
     network: Network, x: Array, delta: float, radius: float = 0.0
 ) -> tuple[Array, Array]:
-    """Bound all results layer by layer, centre and radius."""
+    """Bound all results layer by layer by products of intervals, number by number."""
     weights, biases = layers_of(network)
     low, high = x - radius, x + radius
     for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if k:
             low, high = np.maximum(low, 0), np.maximum(high, 0)
-        middle, half = (low + high) / 2, (high - low) / 2
-        moved = delta * np.maximum(np.abs(low), np.abs(high)).sum() + delta
-        reach = np.abs(weight) @ half + moved
-        centre = weight @ middle + bias
-        low, high = centre - reach, centre + reach
+        corners = [w * h for w in (weight - delta, weight + delta) for h in (low, high)]
+        low = np.min(corners, axis=0).sum(1) + bias - delta
+        high = np.max(corners, axis=0).sum(1) + bias + delta
     return low, high

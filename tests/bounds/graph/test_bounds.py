@@ -22,10 +22,11 @@ from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.engine import METHODS, Method
 from paramrob.errors import SoundnessError
 from paramrob.models.model import OutputInfo
-from paramrob.models.network import Network
+from paramrob.models.network import Add, Elementwise, Network
 from paramrob.perturbation import Perturbation
 from tests.bounds.graph.nets import (
     NETWORKS,
+    RELU,
     Build,
     both_signs,
     dense_network,
@@ -33,7 +34,8 @@ from tests.bounds.graph.nets import (
     inputs,
     members,
 )
-from tests.bounds.graph.plain_crown import plain_crown
+from tests.bounds.graph.plain_crown import plain_crown, plain_intervals
+from tests.bounds.graph.plain_graph import plain_graph
 
 DIGITS = Path(__file__).parents[3] / "case_studies" / "digits"
 ROOM = 1e-9
@@ -121,6 +123,55 @@ def assert_no_wider(network: Network, x: Tensor, delta: float, found: Tensor) ->
     assert (found.numpy() <= plain * (1 + 1e-6)).all()
 
 
+@pytest.mark.parametrize("delta", [0.0005, 0.05, 0.7])
+@pytest.mark.parametrize("radius", [0.0, 0.02])
+def test_intervals_are_products_of_intervals(delta: float, radius: float) -> None:
+    """From the first ReLU on no input is negative: both ends are attained weight by weight."""
+    network = dense_network((6, 9, 8, 3), 5)
+    x = inputs(network, 8)
+    x = x.abs() + radius if radius else x
+    bound_pass = graph_pass(network, Fraction(delta))
+    analysis = bound_pass.analyse(x - radius, x + radius, "ibp")
+    known = analysis.intervals.known[-1]
+    plain = [plain_intervals(network, p.numpy(), delta, radius) for p in x]
+    for found, expected in zip((known.low, known.high), zip(*plain, strict=True), strict=True):
+        np.testing.assert_allclose(found.numpy(), np.array(expected), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv", "diagonal"])
+def test_one_layer_on_inputs_of_every_sign(kind: str) -> None:
+    """Exact over inputs that are not negative; never narrower than the product of intervals."""
+    build = Build((2, 4, 3), 6)
+    if kind == "dense":
+        build.flatten()
+        build.dense(4)
+    elif kind == "conv":
+        build.conv(3, (2, 2), padding=1)
+    else:
+        build.add(Elementwise("mul", build.normal(2, 4, 3)))
+    network = build.network()
+    low = inputs(network, 6)
+    low[:2] = low[:2].abs()
+    high = low + torch.from_numpy(np.random.default_rng(1).uniform(0, 0.8, size=low.shape))
+    bound_pass = graph_pass(network, "0.3")
+    known = bound_pass.analyse(low, high, "ibp").intervals.known[-1]
+    unit = np.eye(network.input_size).reshape(-1, *network.input_shape)
+    zero = network.evaluate(np.zeros((1, *network.input_shape))).reshape(-1)
+    weight = network.evaluate(unit).reshape(len(unit), -1) - zero
+    radius = 0.3 * (np.abs(weight) > 0)
+    bias = 0.0 if kind == "diagonal" else 0.3
+    for i in range(len(low)):
+        ends = [h.numpy()[i][:, None] for h in (low, high)]
+        corners = [w * h for w in (weight - radius, weight + radius) for h in ends]
+        least = np.min(corners, axis=0).sum(0) + zero - bias
+        most = np.max(corners, axis=0).sum(0) + zero + bias
+        assert (known.low[i].numpy() <= least + ROOM).all()
+        assert (known.high[i].numpy() >= most - ROOM).all()
+        if i < 2:
+            np.testing.assert_allclose(known.low[i].numpy(), least, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(known.high[i].numpy(), most, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("delta", ["0.0005", "0.001", "0.005"])
 @pytest.mark.parametrize("name", ["dense", "wide"])
 def test_no_wider_than_a_plain_crown_on_digits(name: str, delta: str) -> None:
@@ -128,6 +179,48 @@ def test_no_wider_than_a_plain_crown_on_digits(name: str, delta: str) -> None:
     x = torch.from_numpy(np.load(DIGITS / "test.npz")["x"][50:62].reshape(12, -1)).double()
     low, high = bounds(graph_pass(network, delta), x, 10, "crown")
     assert_no_wider(network, x, float(delta), high - low)
+
+
+@pytest.mark.parametrize("delta", [0.0005, 0.005, 0.05])
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_no_wider_than_a_plain_crown_on_graphs(name: str, delta: float) -> None:
+    network = NETWORKS[name] if name == "conv" else residual_block()
+    x = inputs(network, 4)
+    low, high = bounds(graph_pass(network, Fraction(delta)), x, 3, "crown")
+    plain = [np.subtract(*plain_graph(network, p.numpy(), delta)[::-1]) for p in x]
+    assert ((high - low).numpy() <= np.array(plain) * (1 + 1e-6)).all()
+
+
+def test_no_wider_than_a_plain_crown_on_the_convolutional_network() -> None:
+    network = paramrob.load(DIGITS / "conv.pt2").network
+    x = torch.from_numpy(np.load(DIGITS / "test.npz")["x"][50:51].reshape(1, -1)).double()
+    for delta in (0.001, 0.005):
+        low, high = bounds(graph_pass(network, Fraction(str(delta))), x, 10, "crown")
+        plain = np.subtract(*plain_graph(network, x[0].numpy(), delta)[::-1])
+        assert ((high - low)[0].numpy() <= plain * (1 + 1e-6)).all()
+
+
+def residual_block() -> Network:
+    """Convolutions with batch norms, added to their input."""
+    build = Build((1, 5, 4), 2)
+    build.conv(3, (3, 3), padding=1, bias=False)
+    build.batch_norm()
+    start = build.add(RELU)
+    build.conv(3, (3, 3), padding=1)
+    build.batch_norm()
+    build.add(Add(), build.last, start)
+    build.add(RELU)
+    build.flatten()
+    build.dense(3)
+    return build.network()
+
+
+@pytest.mark.parametrize(("delta", "radius"), [(0.01, 0.0), (0.0, 0.05)])
+def test_both_plain_crowns_agree(delta: float, radius: float) -> None:
+    network = dense_network((4, 9, 8, 3), 3)
+    for x in inputs(network, 3).numpy():
+        found, expected = (plain(network, x, delta, radius) for plain in (plain_graph, plain_crown))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "gain"), [("dense", 0.99), ("wide", 0.96)])
@@ -143,9 +236,9 @@ def test_optimised_slopes_gain_on_chosen_ones(name: str, gain: float) -> None:
     assert float((widths["alpha"] / widths["crown"]).mean()) < gain
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "deep"])
 def test_sharpened_intervals_lie_within_the_others_and_hold_samples(name: str) -> None:
-    network = NETWORKS[name]
+    network = dense_network((5, 8, 8, 7, 3)) if name == "deep" else NETWORKS[name]
     x = inputs(network, 3)
     bound_pass = graph_pass(network, "0.05")
     analysis = bound_pass.analyse(x, x)
@@ -154,7 +247,7 @@ def test_sharpened_intervals_lie_within_the_others_and_hold_samples(name: str) -
     for k, (a, b) in enumerate(zip(fine.intervals.known, analysis.intervals.known, strict=True)):
         assert bool(((a.low >= b.low) & (a.high <= b.high)).all())
         narrower += k in bound_pass.read and bool((a.low > b.low).any())
-    assert narrower or name != "dense"
+    assert narrower or name != "deep"
     rows = both_signs(network.output_size, 3)
     enough = bound_pass.bound(analysis, rows) + 1e-3
     best, early = (optimised(fine, rows, 10, aim) for aim in (None, enough))
