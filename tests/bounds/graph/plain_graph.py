@@ -173,8 +173,8 @@ def _matrices(network: Network, node: Node, shape: tuple[int, ...], delta: float
             for name in (op.mean, op.variance, op.weight, op.bias)
         )
         root = np.sqrt(variance + op.epsilon)
-        moved = _matrix(np.eye(count), np.zeros((count, count)), -mean, 0.0)
-        return [moved, _matrix(np.diag(gain / root), np.diag(delta / root), shift, delta)]
+        centred = _matrix(np.eye(count), np.zeros((count, count)), -mean, 0.0)
+        return [centred, _matrix(np.diag(gain / root), np.diag(delta / root), shift, delta)]
     raise NotImplementedError(type(op).__name__)
 
 
