@@ -22,7 +22,6 @@ import resource
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -34,7 +33,7 @@ import torch
 from torch import Tensor
 
 import paramrob
-from paramrob.bounds import route
+from paramrob import engine
 from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack
 from paramrob.bounds.graph.crown import GraphPass
@@ -47,6 +46,7 @@ from paramrob.models.network import Activation, Array, Dense, Input, Network, No
 from paramrob.perturbation import Perturbation
 from paramrob.problem import Problem, UncertainNetwork
 from paramrob.properties import Property
+from paramrob.verdict import Verdict
 from tests.bounds.graph.plain_crown import plain_crown, plain_intervals
 from tests.bounds.graph.plain_graph import plain_graph
 
@@ -249,6 +249,13 @@ def _problems(network: Network, x: Array, delta: str) -> list[Problem]:
     ]
 
 
+def _decided(problems: list[Problem]) -> tuple[int, int, int]:
+    """Return how many the whole engine proves, refutes and leaves open within a minute."""
+    found = [o.verdict for _, o in engine.decide_points(problems, Settings(timeout=60))]
+    proved, refuted = (found.count(v) for v in (Verdict.ROBUST, Verdict.NOT_ROBUST))
+    return proved, refuted, len(problems) - proved - refuted
+
+
 def _labels(options: argparse.Namespace) -> Iterator[str]:
     yield "Labels at 100 points, the whole engine, a minute"
     yield ""
@@ -257,11 +264,9 @@ def _labels(options: argparse.Namespace) -> Iterator[str]:
     for name, (network, x, _) in digits().items():
         for delta in DELTAS:
             start = time.perf_counter()
-            found = route.decide_points(_problems(network, x[:100], delta), Settings(timeout=60))
+            found = _decided(_problems(network, x[:100], delta))
             seconds = time.perf_counter() - start
-            said = Counter(o.verdict.value for o in found if o.verdict is not None)
-            counts = [str(said[v]) for v in ("robust", "not_robust", "unknown")]
-            yield _line([name, delta, *counts, f"{seconds:.1f}"])
+            yield _line([name, delta, *map(str, found), f"{seconds:.1f}"])
 
 
 def _convolution(options: argparse.Namespace, wrong: list[str]) -> Iterator[str]:
@@ -276,10 +281,8 @@ def _convolution(options: argparse.Namespace, wrong: list[str]) -> Iterator[str]
         yield _line(["---"] * 4)
         for delta in ("0.0001", "0.0002", "0.0005", "0.001", "0.002"):
             problems = _problems(network, x[:100][correct], delta)
-            found = route.decide_points(problems, Settings(timeout=60))
-            said = Counter(o.verdict.value for o in found if o.verdict is not None)
-            shares = [said[v] / len(found) for v in ("robust", "not_robust", "unknown")]
-            yield _line([delta, *(f"{100 * s:.0f} %" for s in shares)])
+            shares = [f"{100 * n / len(problems):.0f} %" for n in _decided(problems)]
+            yield _line([delta, *shares])
         yield ""
         yield _sampled(network, x[:5], "0.001", options.samples, wrong)
 

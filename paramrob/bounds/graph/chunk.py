@@ -20,7 +20,6 @@ from paramrob.bounds.graph.certainty import (
 )
 from paramrob.bounds.graph.labels import told
 from paramrob.bounds.graph.search import Splitter
-from paramrob.bounds.graph.sharpen import sharpened
 from paramrob.bounds.graph.specification import Lead, Specification, stay_of
 from paramrob.bounds.graph.spot import Spot
 from paramrob.domain import Box
@@ -39,7 +38,7 @@ from paramrob.verdict import (
 )
 
 if TYPE_CHECKING:
-    from paramrob.bounds.graph.points import PointsPass
+    from paramrob.bounds.graph.points import PointsPass, Proof
 
 SEARCH, SPLIT = "search", "branch and bound"
 """What an outcome names as its method, beside those of the bounds."""
@@ -80,7 +79,7 @@ class Chunk:
     def decide(self) -> list[Outcome]:
         """Return one outcome a problem."""
         spec, index = self._specification()
-        reason = OPEN
+        reason, known = OPEN, None
         for number, method in enumerate(self.pass_.methods):
             if not index.numel():
                 break
@@ -89,19 +88,21 @@ class Chunk:
                 break
             part = spec.part(index)
             given = (part, self.low[index], self.high[index])
-            least, slack = self.pass_.proved(*given, method, self.deadline)
-            for i in index[slack >= 0].tolist():
+            proof = self.pass_.proved(*given, method, self.deadline)
+            for i in index[proof.slack >= 0].tolist():
                 self._prove(i, method)
-            left = slack < 0
+            left = proof.slack < 0
+            known = (index, proof)
             # A search is worth its time once, where the cheapest bounds do not decide.
             if number == 0 and bool(left.any()):
-                self._refute(index[left], part.part(left.nonzero().squeeze(1)), least[left])
+                least = proof.least[left]
+                self._refute(index[left], part.part(left.nonzero().squeeze(1)), least)
             index = torch.tensor(
                 [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
             )
-        if index.numel() and isinstance(spec, Lead) and self.pass_.splits:
+        if known is not None and isinstance(spec, Lead) and self.pass_.splits:
             index = self._search_on(index, spec.part(index))
-            self._split(index, spec.part(index))
+            self._split(index, spec.part(index), *known)
         self._explain(index)
         return self._found(reason)
 
@@ -110,13 +111,13 @@ class Chunk:
         spec, index = self._specification()
         if index.numel():
             given = (spec.part(index), self.low[index], self.high[index])
-            _, slack = self.pass_.proved(*given, "alpha", self.deadline)
-            for i in index[slack >= 0].tolist():
+            proof = self.pass_.proved(*given, "alpha", self.deadline)
+            for i in index[proof.slack >= 0].tolist():
                 self._prove(i, "alpha")
-            index = index[slack < 0]
-        if index.numel() and isinstance(spec, Lead) and time.monotonic() < self.deadline:
-            index = self._search_on(index, spec.part(index))
-            self._split(index, spec.part(index))
+            asked, index = index, index[proof.slack < 0]
+            if isinstance(spec, Lead) and time.monotonic() < self.deadline:
+                index = self._search_on(index, spec.part(index))
+                self._split(index, spec.part(index), asked, proof)
         return self._found(OPEN)
 
     def _found(self, reason: str) -> list[Outcome]:
@@ -141,7 +142,7 @@ class Chunk:
         for number, method in enumerate(self.pass_.methods):
             if number and time.monotonic() > self.deadline:
                 break
-            least, _ = self.pass_.proved(spec, self.low, self.high, method, self.deadline)
+            least = self.pass_.proved(spec, self.low, self.high, method, self.deadline).least
             upper = torch.minimum(upper, spec.largest(least).cpu())
         outcomes = []
         over = self.pass_.overflows(self.low, self.high).tolist()
@@ -225,14 +226,22 @@ class Chunk:
     def _of(self, index: Tensor) -> list[Outcome | None]:
         return [self.outcomes[i] for i in index.tolist()]
 
-    def _split(self, index: Tensor, spec: Lead) -> None:
-        """Branch and bound on what slopes alone leave open."""
+    def _split(self, index: Tensor, spec: Lead, asked: Tensor, proof: Proof) -> None:
+        """Branch and bound on what slopes alone leave open.
+
+        Args:
+            index: the points that are open.
+            spec: of these.
+            asked: the points that bounds were asked about, these among them.
+            proof: what the bounds said.
+        """
         if not index.numel():
             return
         end = time.monotonic() + SPLIT_SHARE * (self.deadline - time.monotonic())
+        place = {i: at for at, i in enumerate(asked[proof.at.cpu()].tolist())}
+        part = torch.tensor([place[i] for i in index.tolist()], device=proof.at.device)
+        analysis, least = proof.analysis.part(part), proof.least[proof.at[part]]
         uncertain = self.pass_.uncertain
-        analysis = sharpened(uncertain, uncertain.analyse(self.low[index], self.high[index]))
-        least = uncertain.bound(analysis, spec.rows)
         splitter = Splitter(analysis, spec.rows, spec.threshold, self.pass_.budget, uncertain)
         proved = splitter.run(least, end).cpu()
         for i in index[proved].tolist():

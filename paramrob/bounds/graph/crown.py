@@ -63,6 +63,21 @@ class Analysis:
         """How many inputs."""
         return self.intervals.known[0].low.shape[0]
 
+    def part(self, index: Tensor) -> Analysis:
+        """Return that of some inputs."""
+        # One object for one line, so that choices that agree are known to.
+        seen: dict[int, Lines] = {}
+
+        def some(choice: dict[int, Lines]) -> dict[int, Lines]:
+            for line in choice.values():
+                if id(line) not in seen:
+                    seen[id(line)] = line.part(index)
+            return {k: seen[id(line)] for k, line in choice.items()}
+
+        lines, flat, plain = some(self.lines), some(self.flat), some(self.plain)
+        more = tuple(some(choice) for choice in self.more)
+        return Analysis(self.intervals.part(index), lines, flat, plain, more)
+
 
 class GraphPass:
     """The bound pass of one program.

@@ -56,6 +56,11 @@ class Lines:
     high_slope: Tensor
     high: Tensor
 
+    def part(self, index: Tensor) -> Lines:
+        """Return those of some instances, which the first axis counts."""
+        ends = (self.low_slope, self.low, self.high_slope, self.high)
+        return Lines(*(end[index] for end in ends))
+
 
 @dataclass(frozen=True)
 class Part:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.attack import Attack
 from paramrob.bounds.graph.batches import in_batches
 from paramrob.bounds.graph.chunk import TIME_UP, Chunk, left_open
-from paramrob.bounds.graph.crown import CACHED, GraphPass
+from paramrob.bounds.graph.crown import CACHED, Analysis, GraphPass
 from paramrob.bounds.graph.forward import Interval
 from paramrob.bounds.graph.program import link_of, lower
 from paramrob.bounds.graph.sharpen import sharpened
@@ -40,6 +40,23 @@ ROWS = 8
 """Of each point, rows that a pass on a CPU should hold at least."""
 SHARE = 8
 """Of the memory, what one backward pass may hold: copies and gradients come on top."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What bounds say of some instances.
+
+    Attributes:
+        least: proved least values of the rows, ``(batch, rows)``.
+        slack: how far each instance is proved, ``(batch,)``, on the CPU.
+        at: the instances that the last analysis was about, ``(some,)``.
+        analysis: that one.
+    """
+
+    least: Tensor
+    slack: Tensor
+    at: Tensor
+    analysis: Analysis
 
 
 class PointsPass:
@@ -112,31 +129,44 @@ class PointsPass:
         high: Tensor,
         method: Method,
         deadline: float = float("inf"),
-    ) -> tuple[Tensor, Tensor]:
-        """Return the rows' least values and how far each instance is proved, the latter on CPU.
+    ) -> Proof:
+        """Bound the rows of a specification.
 
-        Slopes are optimised until ``deadline`` of :func:`time.monotonic`.
+        Args:
+            spec: of all instances.
+            low: least inputs, ``(batch, in)``.
+            high: largest ones.
+            method: of the bounds.
+            deadline: of :func:`time.monotonic`, until which slopes are optimised.
         """
         analysis = self.uncertain.analyse(low, high, method)
         least = self.uncertain.bound(analysis, spec.rows, method)
-        if method == "alpha":
-            enough = spec.threshold if isinstance(spec, Lead) else None
-            # Hidden intervals are sharpened where rows of all their neurons are at hand.
-            sharpens = any(self.uncertain.listed(k) for k in self.uncertain.read)
-            for finer in (False, True) if sharpens else (False,):
-                open_ = (spec.slack(least) < 0).nonzero().squeeze(1)
-                at_once = self._rows_at_once(spec.rows.shape[1])
-                for start in range(0, len(open_), at_once):
-                    if time.monotonic() > deadline:
-                        return least, spec.slack(least).cpu()
-                    part = open_[start : start + at_once]
-                    again = self.uncertain.analyse(low[part], high[part], method)
-                    if finer:
-                        again = sharpened(self.uncertain, again)
-                    aim = None if enough is None else enough[part]
-                    better = optimised(again, spec.rows[part], ALPHA_STEPS, aim, deadline)
-                    least[part] = torch.maximum(least[part], better)
-        return least, spec.slack(least).cpu()
+        at = torch.arange(len(low), device=low.device)
+        # Hidden intervals are sharpened where rows of all their neurons are at hand.
+        sharpens = any(self.uncertain.listed(k) for k in self.uncertain.read)
+        for finer in () if method != "alpha" else (False, True) if sharpens else (False,):
+            still = (spec.slack(least)[at] < 0).nonzero().squeeze(1)
+            if not len(still) or time.monotonic() > deadline:
+                break
+            at, analysis = at[still], analysis.part(still)
+            if finer:
+                analysis = sharpened(self.uncertain, analysis, deadline=deadline)
+            least[at] = self._climbed(spec.part(at), analysis, least[at], deadline)
+        return Proof(least, spec.slack(least).cpu(), at, analysis)
+
+    def _climbed(
+        self, spec: Specification, analysis: Analysis, least: Tensor, deadline: float
+    ) -> Tensor:
+        """Return least values that optimised slopes raise, as many instances at a time as fit."""
+        at_once = self._rows_at_once(spec.rows.shape[1])
+        for start in range(0, len(least), at_once):
+            if time.monotonic() > deadline:
+                break
+            part = torch.arange(start, min(start + at_once, len(least)), device=least.device)
+            aim = spec.threshold[part] if isinstance(spec, Lead) else None
+            better = optimised(analysis.part(part), spec.rows[part], ALPHA_STEPS, aim, deadline)
+            least[part] = torch.maximum(least[part], better)
+        return least
 
     def overflows(self, low: Tensor, high: Tensor) -> Tensor:
         """Return where overflow of the arithmetic's format is not excluded, ``(batch,)``."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from paramrob.arithmetic import Arithmetic
 from paramrob.bounds.chain import reciprocal, slack_is_exact
-from paramrob.bounds.graph.affine import Affine, AverageMap, ConvMap, DenseMap, DiagonalMap
+from paramrob.bounds.graph.affine import Affine, AverageMap, DenseMap, DiagonalMap
 from paramrob.bounds.graph.change import Change
+from paramrob.bounds.graph.convolution import ConvMap
 from paramrob.bounds.graph.snap import Snap
 from paramrob.errors import BackendError
 from paramrob.layers import Link

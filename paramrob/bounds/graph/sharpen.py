@@ -6,6 +6,8 @@ on; those may be optimised as well (Xu et al., *Fast and complete*, ICLR 2021).
 
 from __future__ import annotations
 
+import time
+
 from torch import Tensor
 
 from paramrob.bounds.graph.alpha import climbed
@@ -28,17 +30,23 @@ STEPS = 10
 """Gradient steps for each neuron."""
 MOST = 1 << 22
 """Numbers that the rows of one step may hold for one input; what needs more is left as it is."""
-COPIES = 64
+COPIES = 16
 """Numbers that a search holds for each of a row: slopes, their means, and what gradients need."""
 
 
-def sharpened(bound_pass: GraphPass, analysis: Analysis, steps: int = STEPS) -> Analysis:
+def sharpened(
+    bound_pass: GraphPass,
+    analysis: Analysis,
+    steps: int = STEPS,
+    deadline: float = float("inf"),
+) -> Analysis:
     """Return an analysis with narrower intervals, and with the choices of lines of the given one.
 
     Args:
         bound_pass: that made the analysis.
         analysis: of the ``crown`` method.
         steps: of each search.
+        deadline: of :func:`time.monotonic`, after which no search goes on; what was found counts.
 
     Raises:
         SoundnessError: two proved ends cross.
@@ -49,7 +57,7 @@ def sharpened(bound_pass: GraphPass, analysis: Analysis, steps: int = STEPS) -> 
     def refine(intervals: Intervals, k: int) -> None:
         intervals.known[k] = intervals.known[k].met(known[k])
         if k in bound_pass.read and not intervals.tight[k] and bound_pass.listed(k):
-            _narrow(bound_pass, intervals, choices, k, steps)
+            _narrow(bound_pass, intervals, choices, k, steps, deadline)
         step = bound_pass.program.steps[k]
         if isinstance(step.kind, Activation):
             given = intervals.known[step.inputs[0]]
@@ -70,6 +78,7 @@ def _narrow(
     choices: list[dict[int, Lines]],
     k: int,
     steps: int,
+    deadline: float,
 ) -> None:
     """Optimise slopes for the neurons of step ``k`` whose interval matters."""
     known = intervals.known[k]
@@ -80,12 +89,14 @@ def _narrow(
     at_once = max(1, bound_pass.budget // (COPIES * 2 * batch * bound_pass.widest))
     known_choices = different([{j: c[j] for j in choices[0]} for c in choices])
     for first in range(0, count, at_once):
+        if time.monotonic() > deadline:
+            break
         part = index[:, first : first + at_once]
 
         def start(at: Tensor, part: Tensor = part) -> Rows:
             return bound_pass.neurons(intervals, k, part[at], size)
 
-        found = climbed(intervals, known_choices, start, steps)
+        found = climbed(intervals, known_choices, start, steps, deadline=deadline)
         width = part.shape[1]
         known = Interval(
             known.low.scatter_reduce(1, part, found[:, :width], "amax"),

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paramrob.bounds.graph.alpha import optimised
 from paramrob.bounds.graph.crown import GraphPass
 from paramrob.bounds.graph.program import lower
+from paramrob.bounds.graph.sharpen import sharpened
+from paramrob.engine import Method
 from paramrob.models.model import OutputInfo
 from paramrob.models.network import (
     Activation,
@@ -37,6 +40,8 @@ from paramrob.models.shapes import result_shape
 from paramrob.perturbation import Perturbation
 
 RELU = Activation("relu")
+ROOM = 1e-9
+"""What float64 may be off by in a sampled value of these small networks."""
 
 
 class Build:
@@ -217,3 +222,14 @@ def members(network: Network, delta: float, count: int, seed: int = 11) -> list[
             chosen[name] = parameter.value + delta * share
         found.append(chosen)
     return found
+
+
+def bounds(bound_pass: GraphPass, x: Tensor, outputs: int, method: Method) -> tuple[Tensor, Tensor]:
+    """Return the ends of all results at points, ``(batch, outputs)`` each."""
+    analysis = bound_pass.analyse(x, x, method)
+    rows = both_signs(outputs, x.shape[0])
+    least = bound_pass.bound(analysis, rows, method)
+    if method == "alpha":
+        analysis = sharpened(bound_pass, analysis)
+        least = torch.maximum(least, optimised(analysis, rows, 10))
+    return least[:, :outputs], -least[:, outputs:]
