@@ -18,7 +18,7 @@ from paramrob.bounds.graph.affine import Affine
 from paramrob.bounds.graph.backward import Rows, pull, slackened
 from paramrob.bounds.graph.change import Change, change_planes, undecided
 from paramrob.bounds.graph.forward import Interval, Intervals, factor, tiny
-from paramrob.bounds.graph.lines import Lines, lines, slopes
+from paramrob.bounds.graph.lines import Lines, Prepared, best_slopes
 from paramrob.bounds.graph.program import Program
 from paramrob.bounds.graph.snap import Snap, snap_lines
 from paramrob.engine import Method
@@ -120,11 +120,12 @@ class GraphPass:
             step = self.program.steps[k]
             if method != "ibp" and isinstance(step.kind, Activation):
                 given = intervals.known[step.inputs[0]]
-                line = heuristic(step.kind, given)
                 wide = alone.get(step.inputs[0], given)
-                found[0][k] = found[1][k] = found[2][k] = line
-                if not self.single:
-                    found[1][k] = flattened(step.kind, given, line)
+                if self.single:
+                    found[0][k] = found[1][k] = found[2][k] = heuristic(step.kind, given)
+                else:
+                    line, found[1][k] = steep_and_flat(step.kind, given)
+                    found[0][k] = line
                     found[2][k] = line if wide is given else heuristic(step.kind, wide)
             if method != "ibp" and isinstance(step.kind, Snap):
                 given = intervals.known[step.inputs[0]]
@@ -283,16 +284,20 @@ def stored(arithmetic: Arithmetic, low: Tensor, high: Tensor) -> tuple[Tensor, T
 
 def heuristic(op: Activation, given: Interval) -> Lines:
     """Return the lines that leave the least area."""
-    return lines(op, given.low, given.high, *slopes(op, given.low, given.high))
+    prepared = Prepared(op, given.low, given.high)
+    return prepared.lines(*best_slopes(prepared))
 
 
-def flattened(op: Activation, given: Interval, line: Lines) -> Lines:
-    """Return the lines with slope 0 below where a ReLU bends; ``line`` itself where that is it."""
+def steep_and_flat(op: Activation, given: Interval) -> tuple[Lines, Lines]:
+    """Return :func:`heuristic`, and that with slope 0 below where a ReLU bends; itself if it is."""
+    prepared = Prepared(op, given.low, given.high)
+    line = prepared.lines(*best_slopes(prepared))
+    if op.kind != "relu":
+        return line, line
     steep = bends(op, given) & (line.low_slope != 0)
-    if op.kind != "relu" or not bool(steep.any()):
-        return line
-    low_slope = torch.where(steep, 0.0, line.low_slope)
-    return lines(op, given.low, given.high, low_slope, line.high_slope)
+    if not bool(steep.any()):
+        return line, line
+    return line, prepared.lines(torch.where(steep, 0.0, line.low_slope), line.high_slope)
 
 
 def different(choices: list[dict[int, Lines]]) -> list[dict[int, Lines]]:

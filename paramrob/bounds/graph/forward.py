@@ -98,8 +98,9 @@ class Intervals:
             moves = isinstance(step.kind, Affine) and (step.kind.perturbed or step.kind.bias_moves)
             settled.append(still and not moves)
             shared = isinstance(step.kind, Affine) and step.kind.shared
+            fixed = isinstance(step.kind, Affine) and not moves
+            found.tight.append(still or (fixed and found.sources[step.inputs[0]]))
             found.sources.append(still and moves and not shared)
-            found.tight.append(still)
         return found
 
     def part(self, index: Tensor) -> Intervals:

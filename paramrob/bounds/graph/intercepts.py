@@ -175,6 +175,8 @@ class _Intercepts(torch.autograd.Function):
 
 
 def _broadcast(*tensors: Tensor) -> torch.Size:
+    if all(t.shape == tensors[0].shape for t in tensors):  # the usual case, at once
+        return tensors[0].shape
     shape: torch.Size = torch.broadcast_shapes(*(t.shape for t in tensors))  # type: ignore[no-untyped-call]
     return shape
 

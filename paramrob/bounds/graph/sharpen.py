@@ -16,9 +16,8 @@ from paramrob.bounds.graph.crown import (
     Analysis,
     GraphPass,
     different,
-    flattened,
-    heuristic,
     needed,
+    steep_and_flat,
 )
 from paramrob.bounds.graph.forward import Interval, Intervals
 from paramrob.bounds.graph.lines import Lines
@@ -61,8 +60,7 @@ def sharpened(
         step = bound_pass.program.steps[k]
         if isinstance(step.kind, Activation):
             given = intervals.known[step.inputs[0]]
-            choices[0][k] = heuristic(step.kind, given)
-            choices[1][k] = flattened(step.kind, given, choices[0][k])
+            choices[0][k], choices[1][k] = steep_and_flat(step.kind, given)
         elif isinstance(step.kind, Snap):
             given = intervals.known[step.inputs[0]]
             choices[0][k], choices[1][k] = snap_lines(step.kind, given.low, given.high)
