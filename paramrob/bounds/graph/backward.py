@@ -260,7 +260,9 @@ def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines
         first, twice = dots(up, gap, 2 * most)
         second, once = dots(a, line.high, most)
         constant, total = first + second, twice - once
-    rows.add(constant, factor(a.shape[-1]) * total + tiny(a.shape[-1], size).unsqueeze(1))
+    # A product with the gap may be twice, one with the line above once as large as is counted.
+    lost = 2 * factor(a.shape[-1]) * total
+    rows.add(constant, lost + tiny(a.shape[-1], size).unsqueeze(1))
     rows.put(i, pulled, size)
 
 

@@ -191,25 +191,35 @@ class GraphPass:
             What the plain choice of lines says alone.
         """
         known = intervals.known[k]
-        choices, plain = different(found), known
         if self.listed(k) and not self.single:
             # CROWN alone may leave the sign of a neuron open that intervals tell.
             every = torch.arange(known.low.shape[1], device=known.low.device).unsqueeze(0)
             plain = self._pulled(intervals, found[2], k, every)
-            known = known.met(plain)
-            choices = [c for c in choices if len(different([c, found[2]])) == 2]
-        index, counts = needed(self.matters(k, known, intervals))
-        for chosen in choices if counts else []:
-            ends = self._pulled(intervals, chosen, k, index)
-            low = known.low.scatter_reduce(1, index, ends.low, "amax")
-            known = Interval(low, known.high.scatter_reduce(1, index, ends.high, "amin"))
+        else:
+            plain = self._narrowed(intervals, known, found[2], k)
+        known = known.met(plain)
+        for chosen in different([found[2], *found])[1:]:
+            known = self._narrowed(intervals, known, chosen, k)
         # NaN contradicts nothing: it is no bound. There are no cuts here, so that no set is empty.
         if bool((known.low > known.high).any()):
             raise SoundnessError(
                 f"two proved ends of step {k} cross; this is a defect of paramrob: please report it"
             )
         intervals.known[k] = known
-        return plain if self.listed(k) and not self.single else known
+        return known if self.single else plain
+
+    def _narrowed(
+        self, intervals: Intervals, known: Interval, chosen: dict[int, Lines], k: int
+    ) -> Interval:
+        """Return what is known of step ``k``, narrowed where it matters by one choice of lines."""
+        index, count = needed(self.matters(k, known, intervals))
+        if not count:
+            return known
+        ends = self._pulled(intervals, chosen, k, index)
+        return Interval(
+            known.low.scatter_reduce(1, index, ends.low, "amax"),
+            known.high.scatter_reduce(1, index, ends.high, "amin"),
+        )
 
     def rows_at_once(self, given: Tensor) -> int:
         """Return how many rows a pass may pull back of each instance of ``(batch, ...)``."""

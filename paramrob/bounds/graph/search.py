@@ -20,16 +20,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from paramrob.bounds.graph.alpha import DECAY, RATE, Slopes, snaps
-from paramrob.bounds.graph.backward import Cut, Rows, pull
+from paramrob.bounds.graph.alpha import snaps
+from paramrob.bounds.graph.backward import Rows, pull
 from paramrob.bounds.graph.crown import Analysis, GraphPass, bends
 from paramrob.bounds.graph.forward import Interval, Intervals
 from paramrob.bounds.graph.lines import Lines, lines, slopes
+from paramrob.bounds.graph.multipliers import Free
 from paramrob.bounds.graph.pieces import Ends, Pieces
 from paramrob.models.network import Activation
 
 INF = float("inf")
-MULTIPLIER_RATE = 0.1
 STEPS = 12
 """Gradient steps on the slopes and multipliers of one piece."""
 LAST_STEPS = 300
@@ -341,52 +341,17 @@ class Splitter:
     def _optimised(self, pieces: Pieces, steps: int) -> Tensor:
         intervals = self._intervals(pieces)
         empty = self._empty(intervals)
-        free = {
-            k: Slopes.of(step.kind, given.low, given.high, 1)
-            for k, step in enumerate(intervals.program.steps)
-            if isinstance(step.kind, Activation)
-            for given in (intervals.known[step.inputs[0]],)
-        }
-        cuts = {
-            k: Cut(
-                low,
-                high,
-                torch.zeros_like(low).requires_grad_(),
-                torch.zeros_like(high).requires_grad_(),
-            )
-            for k, (low, high) in pieces.cuts.items()
-            if bool(torch.isfinite(low).any() | torch.isfinite(high).any())
-        }
-        fixed = snaps(intervals)
-        slopes = [t for s in free.values() for t in s.leaves]
-        multipliers = [t for c in cuts.values() for t in (c.on_low, c.on_high)]
-        if not slopes:  # a network without activations: its rows have one bound only
-            best = pull(intervals, fixed, self._rows(pieces)).squeeze(1)
-            return torch.where(empty, INF, best)
-        groups = [{"params": slopes, "lr": RATE}]
-        if multipliers:
-            groups.append({"params": multipliers, "lr": MULTIPLIER_RATE})
-        optimiser = torch.optim.Adam(groups)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, DECAY)
+        free = Free(intervals, pieces.cuts)
         best = torch.full_like(pieces.bound, -INF)
         aim = self._aim(pieces)
         for number in range(steps + 1):
             rows = self._rows(pieces)
-            rows.cuts = cuts
-            chosen = fixed | {k: s.lines() for k, s in free.items()}
-            value = pull(intervals, chosen, rows).squeeze(1)
+            rows.cuts = free.cuts
+            value = pull(intervals, free.lines(), rows).squeeze(1)
             best = torch.maximum(best, value.detach())
             late = time.monotonic() > self.deadline
-            if late or number == steps or bool(((best > aim) | empty).all()):
+            done = late or number == steps or free.still
+            if done or bool(((best > aim) | empty).all()):
                 break
-            optimiser.zero_grad()
-            finite = torch.where(torch.isfinite(value), value, 0.0)
-            (-finite.sum()).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            with torch.no_grad():
-                for s in free.values():
-                    s.clamp()
-                for t in multipliers:
-                    t.clamp_(min=0)
+            free.climb(value)
         return torch.where(empty, INF, best)

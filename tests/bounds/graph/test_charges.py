@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from paramrob.bounds.graph import backward, crown, forward
+from paramrob.bounds.graph.backward import Rows
 from paramrob.bounds.graph.crown import GraphPass
+from paramrob.bounds.graph.lines import Lines
 from paramrob.bounds.graph.program import lower
 from paramrob.engine import METHODS, Method
 from paramrob.models.model import OutputInfo
@@ -114,3 +116,41 @@ def test_a_row_through_relaxed_signs_is_charged(monkeypatch: pytest.MonkeyPatch)
     free = bound_pass.bound(bound_pass.analyse(low, high), rows)
     assert bool((charged < free).all())
     assert float((free - charged).max()) < 1e-12
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_lines_take_no_more_than_is_charged(per_row: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim that a step makes, in rationals, on values at either end; any lines will do."""
+    count, rng = 300, np.random.default_rng(5)
+    build = Build((count,))
+    build.add(RELU)
+    network = build.network()
+    bound_pass = GraphPass(lower(network, Perturbation({}), OutputInfo("value", None)))
+    ends = torch.from_numpy(rng.uniform(1, 3, size=(1, count)))
+    intervals = bound_pass.analyse(-ends, ends).intervals
+    shape = (4, count) if per_row else (count,)
+    low_slope, low, high_slope, high = torch.from_numpy(rng.uniform(-1, 1, size=(4, 1, *shape)))
+    line = Lines(low_slope, low * 1e3, high_slope, high * 1e3)
+    a = torch.from_numpy(rng.normal(size=(1, 4, count)))
+
+    def crossed() -> int:
+        rows = Rows({}, torch.zeros(1, 4).double(), torch.zeros(1, 4).double())
+        backward._activation(rows, a, intervals, 1, line)
+        found = backward.least(rows)[0].tolist()
+        pulled = rows.on[0][0]
+        above = 0
+        for sign in (-1, 1):
+            for row in range(4):
+                exact = claimed = Fraction(0)
+                given = (t[0, row] if per_row else t[0] for t in line.__dict__.values())
+                numbers = zip(a[0, row], ends[0] * sign, *given, pulled[row], strict=True)
+                for r, z, ls, lo, hs, hi, p in (map(Fraction, map(float, n)) for n in numbers):
+                    exact += r * (ls * z + lo) if r > 0 else r * (hs * z + hi)
+                    claimed += p * z
+                above += claimed + Fraction(found[row]) > exact
+        return above
+
+    assert crossed() == 0
+    monkeypatch.setattr(backward, "factor", lambda terms: 0.0)
+    monkeypatch.setattr(backward, "UNIT", 0.0)
+    assert crossed() > 0

@@ -163,3 +163,16 @@ def test_a_radius_around_inputs_agrees_with_a_plain_crown(radius: float, delta: 
     if radius == 0.01 and delta == 0:
         # Where few ReLUs bend other slopes tried here do no better than those tried there.
         assert np.isclose(found, plain, rtol=1e-8).mean() > 0.5
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_a_radius_around_images_is_no_wider_than_a_plain_crown(name: str, radius: float) -> None:
+    network = NETWORKS[name] if name == "conv" else residual_block()
+    x = inputs(network, 6)
+    bound_pass = graph_pass(network, "0")
+    analysis = bound_pass.analyse(x - radius, x + radius)
+    least = bound_pass.bound(analysis, both_signs(3, 6))
+    found = (-least[:, 3:] - least[:, :3]).numpy()
+    plain = [np.subtract(*plain_graph(network, p.numpy(), 0.0, radius)[::-1]) for p in x]
+    assert (found <= np.array(plain) * (1 + 1e-6)).all()
