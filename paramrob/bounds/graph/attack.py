@@ -7,6 +7,7 @@ inside it where that is better. What is found is a candidate until it is replaye
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,7 @@ class Attack:
         objective: Objective,
         steps: int = STEPS,
         start: Tensor | None = None,
+        deadline: float = float("inf"),
     ) -> Found:
         """Maximise ``objective(result, aim)`` for each input.
 
@@ -91,6 +93,7 @@ class Attack:
             steps: of the search.
             start: inputs to start from, ``(batch, in)``; the middle by default, from where the
                 first step goes to a corner.
+            deadline: of :func:`time.monotonic`, after which there is no further step.
         """
         batch = low.shape[0]
 
@@ -105,6 +108,8 @@ class Attack:
         for step in range(steps + 1):
             (slope, on_x), (reached, results) = climb(moved, x, aims)
             best = _better(best, Found(reached, x, moved, results))
+            if time.monotonic() > deadline:
+                break
             far = step == 0 and start is None
             share = 1.0 if far else 0.5 * (1 - step / (steps + 1))
             moved = {

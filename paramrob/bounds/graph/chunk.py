@@ -282,7 +282,12 @@ class Chunk:
     ) -> Found:
         known = spec.rows.new_zeros(spec.rows.shape[:2]) if least is None else least
         return self.pass_.attack.run(
-            self.low[index], self.high[index], spec.aims(known), spec.objective, start=start
+            self.low[index],
+            self.high[index],
+            spec.aims(known),
+            spec.objective,
+            start=start,
+            deadline=self.deadline,
         )
 
     def _replayed(self, problem: Problem, found: Found, i: int) -> Witness | None:

@@ -8,6 +8,7 @@ CROWN (a backward pass for every activation's input): :mod:`paramrob.bounds.grap
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +26,7 @@ from paramrob.engine import Method
 from paramrob.errors import SoundnessError
 from paramrob.models.network import Activation
 
+INF = float("inf")
 BUDGET = 1 << 24
 """Numbers that a backward pass may hold at a time, by default."""
 CACHED = 1 << 21
@@ -103,7 +105,9 @@ class GraphPass:
             if isinstance(step.kind, Change):
                 self.read.update(step.inputs[1:])
 
-    def analyse(self, low: Tensor, high: Tensor, method: Method = "crown") -> Analysis:
+    def analyse(
+        self, low: Tensor, high: Tensor, method: Method = "crown", deadline: float = INF
+    ) -> Analysis:
         """Bound every step on every input box.
 
         Args:
@@ -111,6 +115,8 @@ class GraphPass:
             high: largest ones.
             method: ``ibp`` and ``crown-ibp`` leave the intervals as they are; the others pull
                 rows back for every neuron whose activation's relaxation depends on it.
+            deadline: of :func:`time.monotonic`, after which no further row is pulled back:
+                intervals stay as wide as they are.
         """
         backward = method in ("crown", "alpha")
         found: list[dict[int, Lines]] = [{}, {}, {}]
@@ -138,26 +144,32 @@ class GraphPass:
                 intervals.planes[k] = change_planes(step.kind, *ends)
             # last: a step that is read may be an activation itself
             if backward and k in self.read and not intervals.tight[k]:
-                alone[k] = self._narrow(intervals, found, k)
+                alone[k] = self._narrow(intervals, found, k, deadline)
 
         if self.program.arithmetic is not None:
             low, high = stored(self.program.arithmetic, low, high)
         intervals = Intervals.start(self.program, low, high).run(refine)
         return Analysis(intervals, found[0], found[1], found[2])
 
-    def bound(self, analysis: Analysis, rows: Tensor, method: Method = "crown") -> Tensor:
-        """Return least values ``(batch, rows)`` of ``(batch, rows, out)`` rows over the results."""
+    def bound(
+        self, analysis: Analysis, rows: Tensor, method: Method = "crown", deadline: float = INF
+    ) -> Tensor:
+        """Return least values ``(batch, rows)`` of ``(batch, rows, out)`` rows over the results.
+
+        After ``deadline`` of :func:`time.monotonic` intervals alone have to do.
+        """
         last = len(self.program.steps) - 1
         if method == "ibp":
             return self._concretised(analysis, rows)
         at_once = self.rows_at_once(rows)
         best = self._concretised(analysis, rows)
         for chosen in analysis.choices:
-            parts = [
-                pull(analysis.intervals, chosen, self._start(last, rows[:, i : i + at_once]))
-                for i in range(0, rows.shape[1], at_once)
-            ]
-            best = torch.maximum(best, torch.cat(parts, 1))
+            for i in range(0, rows.shape[1], at_once):
+                if time.monotonic() > deadline:
+                    return best
+                part = slice(i, i + at_once)
+                value = pull(analysis.intervals, chosen, self._start(last, rows[:, part]))
+                best[:, part] = torch.maximum(best[:, part], value)
         return best
 
     def slopes(self, analysis: Analysis, rows: Tensor) -> Tensor:
@@ -184,7 +196,9 @@ class GraphPass:
         zero = rows.new_zeros(rows.shape[:2])
         return Rows({step: rows}, zero, zero)
 
-    def _narrow(self, intervals: Intervals, found: list[dict[int, Lines]], k: int) -> Interval:
+    def _narrow(
+        self, intervals: Intervals, found: list[dict[int, Lines]], k: int, deadline: float
+    ) -> Interval:
         """Pull rows back for the neurons of step ``k`` whose interval matters.
 
         Returns:
@@ -194,12 +208,12 @@ class GraphPass:
         if self.listed(k) and not self.single:
             # CROWN alone may leave the sign of a neuron open that intervals tell.
             every = torch.arange(known.low.shape[1], device=known.low.device).unsqueeze(0)
-            plain = self._pulled(intervals, found[2], k, every)
+            plain = self._pulled(intervals, found[2], k, every, deadline)
         else:
-            plain = self._narrowed(intervals, known, found[2], k)
+            plain = self._narrowed(intervals, known, found[2], k, deadline)
         known = known.met(plain)
         for chosen in different([found[2], *found])[1:]:
-            known = self._narrowed(intervals, known, chosen, k)
+            known = self._narrowed(intervals, known, chosen, k, deadline)
         # NaN contradicts nothing: it is no bound. There are no cuts here, so that no set is empty.
         if bool((known.low > known.high).any()):
             raise SoundnessError(
@@ -209,13 +223,18 @@ class GraphPass:
         return known if self.single else plain
 
     def _narrowed(
-        self, intervals: Intervals, known: Interval, chosen: dict[int, Lines], k: int
+        self,
+        intervals: Intervals,
+        known: Interval,
+        chosen: dict[int, Lines],
+        k: int,
+        deadline: float,
     ) -> Interval:
         """Return what is known of step ``k``, narrowed where it matters by one choice of lines."""
         index, count = needed(self.matters(k, known, intervals))
         if not count:
             return known
-        ends = self._pulled(intervals, chosen, k, index)
+        ends = self._pulled(intervals, chosen, k, index, deadline)
         return Interval(
             known.low.scatter_reduce(1, index, ends.low, "amax"),
             known.high.scatter_reduce(1, index, ends.high, "amin"),
@@ -233,18 +252,27 @@ class GraphPass:
         return isinstance(kind, Affine) and kind.rows(none) is not None
 
     def _pulled(
-        self, intervals: Intervals, chosen: dict[int, Lines], k: int, index: Tensor
+        self,
+        intervals: Intervals,
+        chosen: dict[int, Lines],
+        k: int,
+        index: Tensor,
+        deadline: float,
     ) -> Interval:
         """Bound the neurons ``index`` ``(batch or 1, rows)`` of a step with one choice of lines."""
-        size = intervals.known[k].low.shape[1]
-        per_pass = max(1, self.rows_at_once(intervals.known[k].low) // 2)
-        low, high = [], []
+        known = intervals.known[k].low
+        batch, size = known.shape
+        per_pass = max(1, self.rows_at_once(known) // 2)
+        low = known.new_full((batch, index.shape[1]), -INF)
+        high = -low
         for start in range(0, index.shape[1], per_pass):
+            if time.monotonic() > deadline:
+                break
             at = index[:, start : start + per_pass]
             values = pull(intervals, chosen, self.neurons(intervals, k, at, size))
-            low.append(values[:, : at.shape[1]])
-            high.append(-values[:, at.shape[1] :])
-        return Interval(torch.cat(low, 1), torch.cat(high, 1))
+            low[:, start : start + per_pass] = values[:, : at.shape[1]]
+            high[:, start : start + per_pass] = -values[:, at.shape[1] :]
+        return Interval(low, high)
 
     def matters(self, k: int, known: Interval, intervals: Intervals) -> Tensor:
         """Return which neurons of step ``k`` an activation bends, ``(batch, n)``."""

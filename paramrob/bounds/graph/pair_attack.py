@@ -24,7 +24,8 @@ class PairAttack(Attack):
     """
 
     def __init__(self, problem: Problem, device: str = "cpu") -> None:
-        super().__init__(problem.uncertain, link_of(problem.uncertain.network, problem.output)[1])
+        last = link_of(problem.uncertain.network, problem.output)[1]
+        super().__init__(problem.uncertain, last, device)
         self.reference = problem.reference
         self.link, self.first = link_of(problem.reference, problem.output)
         self.turns = 0

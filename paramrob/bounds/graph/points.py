@@ -137,10 +137,10 @@ class PointsPass:
             low: least inputs, ``(batch, in)``.
             high: largest ones.
             method: of the bounds.
-            deadline: of :func:`time.monotonic`, until which slopes are optimised.
+            deadline: of :func:`time.monotonic`, at which what is known by then has to do.
         """
-        analysis = self.uncertain.analyse(low, high, method)
-        least = self.uncertain.bound(analysis, spec.rows, method)
+        analysis = self.uncertain.analyse(low, high, method, deadline)
+        least = self.uncertain.bound(analysis, spec.rows, method, deadline)
         at = torch.arange(len(low), device=low.device)
         # Hidden intervals are sharpened where rows of all their neurons are at hand.
         sharpens = any(self.uncertain.listed(k) for k in self.uncertain.read)

@@ -239,3 +239,19 @@ def test_a_part_of_an_analysis_says_the_same(name: str) -> None:
     assert len(part.choices) == len(analysis.choices)
     found = bound_pass.bound(part, rows[some])
     torch.testing.assert_close(found, bound_pass.bound(analysis, rows)[some], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_out_of_time_intervals_have_to_do(name: str) -> None:
+    network = NETWORKS[name]
+    x = inputs(network, 3)
+    bound_pass = graph_pass(network, "0.01")
+    rows = both_signs(network.output_size, 3)
+    late = bound_pass.analyse(x, x, deadline=0.0)
+    plain = bound_pass.analyse(x, x, "ibp")
+    for a, b in zip(late.intervals.known, plain.intervals.known, strict=True):
+        assert torch.equal(a.low, b.low)
+        assert torch.equal(a.high, b.high)
+    expected = bound_pass.bound(plain, rows, "ibp")
+    assert torch.equal(bound_pass.bound(late, rows, deadline=0.0), expected)
+    assert bool((bound_pass.bound(late, rows) >= expected).all())
