@@ -246,14 +246,15 @@ def _activation(rows: Rows, a: Tensor, intervals: Intervals, k: int, line: Lines
     up = a.clamp(min=0)
     most = torch.maximum(line.low.abs(), line.high.abs())
     steepest = torch.maximum(line.low_slope.abs(), line.high_slope.abs())
-    # A row takes the line above everywhere, and the rest of the line below where it is positive.
-    tilt, gap = line.low_slope - line.high_slope, line.low - line.high
     if line.low_slope.dim() == 3:
-        pulled = torch.addcmul(a * line.high_slope, up, tilt)
-        constant = torch.addcmul(a * line.high, up, gap).sum(-1)
+        down = a.clamp(max=0)
+        pulled = up * line.low_slope + down * line.high_slope
+        constant = (up * line.low + down * line.high).sum(-1)
         most = most + steepest * size.unsqueeze(1)
         total = (a.abs() * most.detach()).sum(-1)
     else:
+        # A row takes the line above everywhere, and where it is positive the rest of that below.
+        tilt, gap = line.low_slope - line.high_slope, line.low - line.high
         pulled = torch.addcmul(a * line.high_slope.unsqueeze(1), up, tilt.unsqueeze(1))
         most = most + steepest * size
         # |a| is 2 up - a: the difference is off relative to the sum of magnitudes, as all sums.
