@@ -84,8 +84,11 @@ _INVERSE, LN2_HI, LN2_LO, _TABLE, _CORRECTIONS = _constants()
 @cache
 def tables(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the bits of ``2^(j/128)`` and the relative corrections, ``(128,)`` each."""
-    bits = torch.tensor(_TABLE, dtype=torch.float64).view(torch.int64)
-    return bits.to(device), torch.tensor(_CORRECTIONS, dtype=torch.float64).to(device)
+    table, corrections = (
+        torch.tensor(numbers, dtype=torch.float64, device=device)
+        for numbers in (_TABLE, _CORRECTIONS)
+    )
+    return table.view(torch.int64), corrections
 
 
 def checked(x: Tensor) -> Tensor:

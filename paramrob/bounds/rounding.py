@@ -46,13 +46,13 @@ def check_arithmetic() -> None:
     Raises:
         BackendError: subnormals are flushed to zero, or rounding is not to nearest.
     """
-    small = torch.full((1,), SMALLEST_NORMAL, dtype=torch.float64)
+    small = torch.full((1,), SMALLEST_NORMAL, dtype=torch.float64, device="cpu")
     if not bool(small / 2 > 0):
         raise BackendError(
             "subnormal numbers are flushed to zero in this process; call "
             "torch.set_flush_denormal(False) first"
         )
-    one = torch.ones(1, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64, device="cpu")
     up, down = one + UNIT * 0.75, one - UNIT * 0.25
     if not (bool(up == 1) and bool(down == 1)):
         raise BackendError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from paramrob.bounds.graph.boxes import NO_NUMBER, BoxPass, Found, attained
@@ -120,8 +120,7 @@ def score_of(limits: Limits, name: str) -> Tensor:
 
 def below(value: float) -> float:
     """Return the next smaller number: a flip at sigma itself refutes."""
-    end = torch.tensor(value, dtype=torch.float64)
-    return float(torch.nextafter(end, torch.tensor(-INF, dtype=torch.float64)))
+    return math.nextafter(value, -INF)
 
 
 def _bracket(name: str, found: Found) -> Bracket:

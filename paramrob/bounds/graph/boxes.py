@@ -107,7 +107,7 @@ class BoxPass:
                 f"{size}; ask about points (--at) instead"
             )
         self.level = _level(problem, moved.link)
-        self.question = Question.of(moved.link, size, self.level)
+        self.question = Question.of(moved.link, size, self.level, device)
         self.attack = PairAttack(problem, device)
         held = 64 * sum(step.size for step in program.steps)
         self.batch = max(1, min(512, self.bounds.budget // held))
@@ -276,8 +276,8 @@ class _Search:
 
     def _scattered(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the box itself and small boxes in it, for the first search."""
-        generator = torch.Generator().manual_seed(self.pass_.settings.seed)
-        share = torch.rand(31, low.shape[1], generator=generator, dtype=low.dtype)
+        generator = torch.Generator("cpu").manual_seed(self.pass_.settings.seed)
+        share = torch.rand(31, low.shape[1], generator=generator, dtype=low.dtype, device="cpu")
         width = (high - low) / 4
         first = low + share.to(low.device) * (high - low - width)
         return torch.cat([low, first]), torch.cat([high, first + width])

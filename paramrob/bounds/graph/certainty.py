@@ -88,7 +88,7 @@ def surely_refutes(problem: Problem, witness: Witness) -> bool:
         return True
     if claim.name == "confidence":
         return claim.epsilon is not None and Fraction(sure_change(problem, witness)) > claim.epsilon
-    spec = label_specification(problem, torch.tensor([witness.labels[1]]))
+    spec = label_specification(problem, torch.tensor([witness.labels[1]], device="cpu"))
     least = _least(problem, witness, spec)
     return least is not None and bool((spec.slack(least) >= 0).all())
 
@@ -98,7 +98,11 @@ def sure_change(problem: Problem, witness: Witness) -> float:
     if problem.arithmetic is None:
         return 0.0 if witness.change is None else witness.change.lower
     low, high = (
-        torch.tensor([[getattr(i, end) for i in witness.reference_output]], dtype=torch.float64)
+        torch.tensor(
+            [[getattr(i, end) for i in witness.reference_output]],
+            dtype=torch.float64,
+            device="cpu",
+        )
         for end in ("lower", "upper")
     )
     link, _ = link_of(problem.uncertain.network, problem.output)

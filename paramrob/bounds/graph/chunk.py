@@ -61,6 +61,11 @@ def left_open(pass_: PointsPass, reason: str | None) -> Outcome:
     return Outcome(Verdict.UNKNOWN, reason, exact_encoding=pass_.exact, semantics=pass_.semantics)
 
 
+def places(values: Sequence[int]) -> Tensor:
+    """Return places in a list; they stay on the CPU, which indexes tensors of every device."""
+    return torch.tensor(values, dtype=torch.long, device="cpu")
+
+
 class Chunk:
     """Some points that go through together."""
 
@@ -97,9 +102,7 @@ class Chunk:
             if number == 0 and bool(left.any()):
                 least = proof.least[left]
                 self._refute(index[left], part.part(left.nonzero().squeeze(1)), least)
-            index = torch.tensor(
-                [i for i in index.tolist() if self.outcomes[i] is None], dtype=torch.long
-            )
+            index = places([i for i in index.tolist() if self.outcomes[i] is None])
         if known is not None and isinstance(spec, Lead) and self.pass_.splits:
             index = self._search_on(index, spec.part(index))
             self._split(index, spec.part(index), *known)
@@ -137,7 +140,7 @@ class Chunk:
         """Return a bracket of epsilon at each point."""
         error = LinkError.of(self.problems[0]).confidence
         spec = stay_of(self.reference, self.pass_.link, None, error)
-        upper = torch.full((len(self.problems),), float("inf"), dtype=torch.float64)
+        upper = torch.full((len(self.problems),), float("inf"), dtype=torch.float64, device="cpu")
         least = None
         for number, method in enumerate(self.pass_.methods):
             if number and time.monotonic() > self.deadline:
@@ -146,7 +149,7 @@ class Chunk:
             upper = torch.minimum(upper, spec.largest(least).cpu())
         outcomes = []
         over = self.pass_.overflows(self.low, self.high).tolist()
-        found = self._search(torch.arange(len(self.problems)), spec, least)
+        found = self._search(places(range(len(self.problems))), spec, least)
         for i, (problem, end) in enumerate(zip(self.problems, upper.tolist(), strict=True)):
             witness = self._replayed(problem, found, i)
             lower_end = 0.0 if witness is None else sure_change(problem, witness)
@@ -161,7 +164,7 @@ class Chunk:
     def _specification(self) -> tuple[Specification, Tensor]:
         """Return the property's rows for all points, and the points that are not settled yet."""
         asked = self.problems[0].property
-        every = torch.arange(len(self.problems))
+        every = places(range(len(self.problems)))
         if asked is not None and asked.name == "confidence":
             error = LinkError.of(self.problems[0]).confidence
             return stay_of(self.reference, self.pass_.link, asked.epsilon, error), every
@@ -174,12 +177,10 @@ class Chunk:
                 )
         if asked is not None and asked.name == "margin":
             self._vacuous(asked.sigma)
-        known = torch.tensor([0 if label is None else label for label in labels])
+        known = places([0 if label is None else label for label in labels])
         known = known.to(self.pass_.device)
         spec = label_specification(self.problems[0], known)
-        return spec, torch.tensor(
-            [i for i in every.tolist() if self.outcomes[i] is None], dtype=torch.long
-        )
+        return spec, places([i for i in every.tolist() if self.outcomes[i] is None])
 
     def _labels(self) -> list[int | None]:
         """Return the reference's labels, exactly where the enclosure does not tell."""
@@ -205,7 +206,7 @@ class Chunk:
 
     def _search_on(self, index: Tensor, spec: Specification) -> Tensor:
         """Search boxes of inputs from other inputs than the middle; return what stays open."""
-        random = torch.Generator().manual_seed(0)
+        random = torch.Generator("cpu").manual_seed(0)
         share = torch.full_like(self.low, 0.5)
         for number in range(RESTARTS):
             low, high = self.low[index], self.high[index]
@@ -213,14 +214,15 @@ class Chunk:
                 break
             # Every other start lies opposite to the one before: so few leave out no side.
             if number % 2 == 0:
-                share = torch.rand(share.shape, generator=random, dtype=low.dtype).to(low.device)
+                share = torch.rand(share.shape, generator=random, dtype=low.dtype, device="cpu")
+                share = share.to(low.device)
             else:
                 share = 1 - share
             middle = ((self.reference.low + self.reference.high) / 2)[index]
             lead = (spec.rows @ middle.unsqueeze(-1)).squeeze(-1)
             self._refute(index, spec, lead, low + share[index] * (high - low))
-            left = torch.tensor([i for i, o in enumerate(self._of(index)) if o is None])
-            index, spec = index[left.long()], spec.part(left.long())
+            left = places([i for i, o in enumerate(self._of(index)) if o is None])
+            index, spec = index[left], spec.part(left)
         return index
 
     def _of(self, index: Tensor) -> list[Outcome | None]:

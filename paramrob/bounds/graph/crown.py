@@ -248,7 +248,7 @@ class GraphPass:
     def listed(self, k: int) -> bool:
         """Whether rows for all neurons of the step are at hand."""
         kind = self.program.steps[k].kind
-        none = torch.empty(1, 0, dtype=torch.long)
+        none = torch.empty(1, 0, dtype=torch.long, device="cpu")
         return isinstance(kind, Affine) and kind.rows(none) is not None
 
     def _pulled(

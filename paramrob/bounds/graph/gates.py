@@ -202,7 +202,7 @@ def _touches(kind: str, middle: bool, device: torch.device) -> tuple[Tensor, flo
     """Tabulate the place against the key; only the tightness of a line depends on it."""
     gate = GATES[kind]
     widest = math.sqrt(gate.peak) if middle else _WIDEST
-    keys = torch.linspace(0.0, widest, _NODES, dtype=torch.float64)
+    keys = torch.linspace(0.0, widest, _NODES, dtype=torch.float64, device="cpu")
     square = keys * keys
     wanted = gate.peak - 0.5 - square if middle else (gate.peak - 0.5) * torch.exp(-square)
     left = torch.full_like(keys, 0.0 if middle else gate.below)

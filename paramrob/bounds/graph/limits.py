@@ -61,9 +61,9 @@ class Question:
     rows: Tensor
 
     @classmethod
-    def of(cls, link: Link, size: int, level: Interval | None) -> Question:
+    def of(cls, link: Link, size: int, level: Interval | None, device: str = "cpu") -> Question:
         """Return the question with its rows."""
-        eye = torch.eye(size, dtype=torch.float64)
+        eye = torch.eye(size, dtype=torch.float64, device=device)
         if size > 1 and link == "softmax":
             c, j = _pairs(size)
             lead = eye[c] - eye[j]
@@ -104,7 +104,8 @@ class Question:
         can_fall = (top > low) & (p0.squeeze(1) <= high)
         can_rise = (bottom <= high) & (p1.squeeze(1) > low)
         if self.link == "sigmoid":
-            middle = elementary.sigmoid_bounds(torch.tensor([low, high], dtype=top.dtype))
+            level = torch.tensor([low, high], dtype=top.dtype, device=top.device)
+            middle = elementary.sigmoid_bounds(level)
             over = elementary.sigmoid_bounds(top)[1] - middle[0][0]
             under = middle[1][1] - elementary.sigmoid_bounds(bottom)[0]
         else:
@@ -120,7 +121,7 @@ class Question:
         c, j = _pairs(size)
 
         def table(least: Tensor, other: float) -> Tensor:
-            found = torch.full((batch, size, size), other, dtype=least.dtype)
+            found = least.new_full((batch, size, size), other)
             found[:, c, j] = least
             return found
 
@@ -132,7 +133,7 @@ class Question:
         lead, left = table(z, 0.0), table(p, 0.0)
         first = (-lead.transpose(1, 2) >= 0).all(2)
         second = (-left.transpose(1, 2) >= 0).all(2)
-        possible = first.unsqueeze(2) & second.unsqueeze(1) & ~_diagonal(size)
+        possible = first.unsqueeze(2) & second.unsqueeze(1) & ~_diagonal(lead)
         possible &= (left <= 0) & (-lead.transpose(1, 2) >= 0)
         margin = torch.minimum(-lead.transpose(1, 2), -table(d, 0.0))
         sigma = torch.where(possible, above(margin.clamp(min=0)), -INF).flatten(1).amax(1)
@@ -141,12 +142,13 @@ class Question:
 
 def _pairs(size: int) -> tuple[Tensor, Tensor]:
     pairs = [(c, j) for c in range(size) for j in range(size) if c != j]
-    c, j = torch.tensor(pairs).T
+    c, j = torch.tensor(pairs, device="cpu").T
     return c, j
 
 
-def _diagonal(size: int) -> Tensor:
-    return torch.eye(size, dtype=torch.bool)
+def _diagonal(like: Tensor) -> Tensor:
+    """Return the mask of the diagonal of ``(..., classes, classes)``."""
+    return torch.eye(like.shape[-1], dtype=torch.bool, device=like.device)
 
 
 def above(x: Tensor) -> Tensor:
@@ -176,7 +178,7 @@ def logit_ends(least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
     ``min a - log(classes - 1) <= t <= min a`` does.
     """
     size = least.shape[-1]
-    mask = _diagonal(size)
+    mask = _diagonal(least)
     rough = math.log(size - 1) * (1 + 1e-12) + 1e-300 if size > 2 else 0.0
     lowest = least.masked_fill(mask, INF).amin(2)
     highest = most.masked_fill(mask, INF).amin(2)

@@ -169,10 +169,11 @@ class PointsPass:
         return least
 
     def overflows(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return where overflow of the arithmetic's format is not excluded, ``(batch,)``."""
+        """Return where overflow of the arithmetic's format is not excluded, ``(batch,)`` on CPU."""
         if self.arithmetic is None:
-            return torch.zeros(low.shape[0], dtype=torch.bool)
-        return self.uncertain.analyse(low, high, self.methods[-1]).intervals.overflows()
+            return torch.zeros(low.shape[0], dtype=torch.bool, device="cpu")
+        analysis = self.uncertain.analyse(low, high, self.methods[-1])
+        return analysis.intervals.overflows().cpu()
 
     def _rows_at_once(self, rows: int) -> int:
         size = sum(step.size for step in self.uncertain.program.steps) * rows * 32

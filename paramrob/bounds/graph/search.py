@@ -333,8 +333,8 @@ class Splitter:
         for start in range(0, len(pieces), self.batch):
             if time.monotonic() > self.deadline:
                 return
-            at = torch.arange(start, min(start + self.batch, len(pieces)))
-            at = at.to(pieces.bound.device)
+            end = min(start + self.batch, len(pieces))
+            at = torch.arange(start, end, device=pieces.bound.device)
             part = pieces.part(at)
             pieces.bound[at] = torch.maximum(part.bound, self._optimised(part, steps))
 

@@ -251,8 +251,8 @@ def lead_of(labels: Tensor, outputs: int, lead: float = 0.0) -> Lead:
     how much it has to be above any other.
     """
     batch = labels.shape[0]
-    others = torch.stack([torch.cat([torch.arange(c), torch.arange(c + 1, outputs)])
-                          for c in range(outputs)])[labels.cpu()].to(labels.device)  # fmt: skip
+    every = [[j for j in range(outputs) if j != c] for c in range(outputs)]
+    others = torch.tensor(every, dtype=torch.long, device=labels.device)[labels]
     rows = torch.zeros(batch, outputs - 1, outputs, dtype=torch.float64, device=labels.device)
     rows.scatter_(2, others.unsqueeze(2), -1.0)
     rows[torch.arange(batch, device=labels.device), :, labels] = 1.0
