@@ -66,7 +66,9 @@ def test_points_need_no_default_device(name: str, asked: str, radius: str) -> No
 def test_boxes_need_no_default_device(name: str, asked: str) -> None:
     network, output = SMALL[name]
     box = UncertainNetwork(network, Perturbation.uniform(network, Fraction("0.001")))
-    problem = Problem(network, box, Box((Fraction(0),) * 2, (Fraction("0.1"),) * 2), output, ASKED[asked])
+    problem = Problem(
+        network, box, Box((Fraction(0),) * 2, (Fraction("0.1"),) * 2), output, ASKED[asked]
+    )
     settings = Settings(timeout=2, tolerance=1e-3)
     with torch.device("meta"):
         outcome = box_answers.decide(problem, settings)
