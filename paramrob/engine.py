@@ -11,7 +11,7 @@ from paramrob.domain import Ball
 from paramrob.errors import BackendError, SoundnessError
 from paramrob.problem import Problem
 from paramrob.properties import Quantity
-from paramrob.verdict import Outcome, Verdict
+from paramrob.verdict import INTERRUPTED, Outcome, Verdict
 
 SOLVERS = ("auto", "bounds", "z3", "dreal", "icp")
 ENCODINGS = ("direct", "aggregated")
@@ -200,6 +200,8 @@ def _checked(problem: Problem, settings: Settings, solve: Callable[[Settings], O
 
     started = time.monotonic()
     first = solve(replace(settings, timeout=settings.timeout / 2, cross_check=None))
+    if _stopped(first):
+        return _about(problem, first)
     left = max(settings.timeout - (time.monotonic() - started), settings.timeout / 2)
     second = solve(replace(settings, solver=other, timeout=left, cross_check=None))
     check_agreement(problem, first, second)
@@ -237,8 +239,8 @@ def _decide(problem: Problem, settings: Settings) -> Outcome:
 def _by_second(
     problem: Problem, outcome: Outcome, settings: Settings, second: str | None, started: float
 ) -> Outcome:
-    """Ask the second solver about what the bound engine left open."""
-    if second is None or outcome.verdict is not Verdict.UNKNOWN:
+    """Ask the second solver about what the bound engine left open, unless the user stopped it."""
+    if second is None or outcome.verdict is not Verdict.UNKNOWN or _stopped(outcome):
         return outcome
     from paramrob import smt
 
@@ -246,6 +248,8 @@ def _by_second(
         found = smt.decide(problem, _rest(settings, second, started))
     except BackendError:
         return outcome
+    except KeyboardInterrupt:
+        return replace(outcome, reason=INTERRUPTED)
     if found.verdict is Verdict.UNKNOWN:
         return replace(outcome, engine_seconds=time.monotonic() - started)
     return replace(found, engine_seconds=time.monotonic() - started)
@@ -261,7 +265,8 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
     started = time.monotonic()
     second = None if quantity == "delta" else _second_solver(problem, settings)
     outcome = route.estimate(problem, quantity, _first_share(settings, second))
-    if second is None or all(b.width <= settings.tolerance for b in outcome.brackets.values()):
+    closed = all(b.width <= settings.tolerance for b in outcome.brackets.values())
+    if second is None or closed or _stopped(outcome):
         return outcome
     from paramrob import smt
 
@@ -270,10 +275,16 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
         found = smt.estimate(problem, quantity, rest, known=outcome.brackets)
     except BackendError:
         return outcome
+    except KeyboardInterrupt:
+        return replace(outcome, reason=INTERRUPTED)
     if all(b == outcome.brackets[name] for name, b in found.brackets.items()):
         return replace(outcome, engine_seconds=time.monotonic() - started)
     both = f"{outcome.solver}, {found.solver}"
     return replace(found, solver=both, engine_seconds=time.monotonic() - started)
+
+
+def _stopped(outcome: Outcome) -> bool:
+    return INTERRUPTED in (outcome.reason or "")
 
 
 def _second_solver(problem: Problem, settings: Settings) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import paramrob
+from paramrob import smt
 from paramrob.cli import main
 from paramrob.progress import ProgressLine
 
@@ -270,19 +271,50 @@ def test_a_timeout_leaves_a_bracket_that_holds(hard: Path) -> None:
     assert bracket["upper"] is None or bracket["lower"] < bracket["upper"]
 
 
+@pytest.mark.parametrize("extra", [(), ("--cross-check", "z3")])
 @pytest.mark.parametrize("command", [("check",), ("estimate", "epsilon")])
 def test_an_interrupt_prints_the_bracket_so_far(
-    hard: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    hard: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], extra: tuple[str, ...]
 ) -> None:
+    """No other engine is asked any more."""
+    seen: list[float] = []
+
     def press_ctrl_c(self: ProgressLine, name: str, lower: float, upper: float) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        seen.append(upper)
+        if upper < 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def no_more(*given: object, **named: object) -> None:
+        pytest.fail("a second engine was asked")
 
     monkeypatch.setattr(ProgressLine, "__call__", press_ctrl_c)
+    monkeypatch.setattr(smt, "decide", no_more)
+    monkeypatch.setattr(smt, "estimate", no_more)
     first, *rest = command
     threshold = ["--epsilon", "0.35"] if first == "check" else []
-    result = invoke(first, "hard.pt", *rest, "--delta", "0.01", *threshold, "--timeout", "60")
+    options = ["--delta", "0.01", *threshold, "--timeout", "60", *extra]
+    result = invoke(first, "hard.pt", *rest, *options)
     assert result.exit_code == 3
-    assert "open" in result.stdout
+    assert "stopped by the user" in result.stdout
+    assert len(seen) > 1 or seen[0] < 1
     if first == "estimate":
         assert "epsilon" in result.stdout
         assert ".." in result.stdout
+        assert "infinity" not in result.stdout
+
+
+@pytest.mark.parametrize("command", [("check",), ("estimate", "epsilon")])
+def test_an_interrupt_of_the_second_engine_keeps_what_the_first_found(
+    hard: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def stopped(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smt, "decide", stopped)
+    monkeypatch.setattr(smt, "estimate", stopped)
+    first, *rest = command
+    threshold = ["--epsilon", "0.266"] if first == "check" else []
+    result = invoke(first, "hard.pt", *rest, "--delta", "0.01", *threshold, "--timeout", "2")
+    assert result.exit_code == 3
+    assert "stopped by the user" in result.stdout
+    assert "infinity" not in result.stdout
