@@ -249,7 +249,8 @@ def _by_second(
     except BackendError:
         return outcome
     except KeyboardInterrupt:
-        return replace(outcome, reason=INTERRUPTED)
+        seconds = time.monotonic() - started
+        return replace(outcome, reason=INTERRUPTED, engine_seconds=seconds)
     if found.verdict is Verdict.UNKNOWN:
         return replace(outcome, engine_seconds=time.monotonic() - started)
     return replace(found, engine_seconds=time.monotonic() - started)
@@ -276,7 +277,8 @@ def _estimate(problem: Problem, quantity: Quantity, settings: Settings) -> Outco
     except BackendError:
         return outcome
     except KeyboardInterrupt:
-        return replace(outcome, reason=INTERRUPTED)
+        seconds = time.monotonic() - started
+        return replace(outcome, reason=INTERRUPTED, engine_seconds=seconds)
     if all(b == outcome.brackets[name] for name, b in found.brackets.items()):
         return replace(outcome, engine_seconds=time.monotonic() - started)
     both = f"{outcome.solver}, {found.solver}"

@@ -107,7 +107,49 @@ def uniform_rows(radius: Tensor) -> Tensor | None:
     return first.squeeze(1) if bool((flat == first).all()) else None
 
 
-class DenseMap(Affine):
+class WeightMap(Affine):
+    """A layer given by one tensor of weights, however these are used.
+
+    Attributes:
+        weight, radius: of one shape.
+        size: ``|weight|``.
+    """
+
+    weight: Tensor
+    radius: Tensor
+    size: Tensor
+
+    def value(self, h: Tensor) -> Tensor:
+        """Return ``W h``."""
+        return self._each(h, self.weight)
+
+    def magnitude(self, h: Tensor) -> Tensor:
+        """Return ``|W| h``."""
+        return self._each(h, self.size)
+
+    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both products."""
+        upper, lower = self._extremes
+        return self._each(h, upper), self._each(h, lower)
+
+    def pull(self, a: Tensor) -> Tensor:
+        """Return ``a W``."""
+        return self._back(a, self.weight)
+
+    @cached_property
+    def _extremes(self) -> tuple[Tensor, Tensor]:
+        return (self.weight + self.radius).abs(), (self.weight - self.radius).abs()
+
+    @abstractmethod
+    def _each(self, h: Tensor, weight: Tensor) -> Tensor:
+        """Return what the layer makes of ``h`` with other weights and no biases."""
+
+    @abstractmethod
+    def _back(self, a: Tensor, weight: Tensor) -> Tensor:
+        """Return what it makes of rows ``a`` on their way back."""
+
+
+class DenseMap(WeightMap):
     """``W`` on the last of ``positions`` times ``in`` numbers.
 
     Args:
@@ -130,29 +172,12 @@ class DenseMap(Affine):
             self.terms_backward += positions + weight.numel()
         self.working = positions * sum(weight.shape) + (weight.numel() if self.shared else 0)
 
-    def value(self, h: Tensor) -> Tensor:
-        """Return ``W h``."""
-        return self._each(h, self.weight)
-
-    def magnitude(self, h: Tensor) -> Tensor:
-        """Return ``|W| h``."""
-        return self._each(h, self.size)
-
     def reach(self, h: Tensor) -> Tensor:
         """Return ``R h``."""
         if self.uniform is None:
             return self._each(h, self.radius)
         total = h.reshape(*h.shape[:-1], self.positions, -1).sum(-1, keepdim=True)
         return (total * self.uniform).reshape(*h.shape[:-1], -1)
-
-    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both products."""
-        upper, lower = self._extremes
-        return self._each(h, upper), self._each(h, lower)
-
-    def pull(self, a: Tensor) -> Tensor:
-        """Return ``a W``."""
-        return self._back(a, self.weight)
 
     def pull_radius(self, size: Tensor) -> Tensor:
         """Return ``size R``."""
@@ -183,10 +208,6 @@ class DenseMap(Affine):
             return size @ self.bias_radius
         total = a.reshape(*a.shape[:-1], self.positions, -1).sum(-2)
         return total.abs() @ self.bias_radius[: self.weight.shape[0]]
-
-    @cached_property
-    def _extremes(self) -> tuple[Tensor, Tensor]:
-        return (self.weight + self.radius).abs(), (self.weight - self.radius).abs()
 
     def _each(self, h: Tensor, weight: Tensor) -> Tensor:
         if self.positions == 1:

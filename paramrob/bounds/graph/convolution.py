@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 import torch.nn.functional as f
 from torch import Tensor
 
-from paramrob.bounds.graph.affine import Affine, uniform_rows
+from paramrob.bounds.graph.affine import WeightMap, uniform_rows
 
 
-class ConvMap(Affine):
+class ConvMap(WeightMap):
     """A convolution of ``(channels, height, width)`` by unfolding and one matrix product.
 
     Args:
@@ -58,26 +56,9 @@ class ConvMap(Affine):
         self.working += self.weight.numel()
         self.shared = self.positions > 1
 
-    def value(self, h: Tensor) -> Tensor:
-        """Return the cross-correlation."""
-        return self._each(h, self.weight)
-
-    def magnitude(self, h: Tensor) -> Tensor:
-        """Return the cross-correlation with the kernel's magnitudes."""
-        return self._each(h, self.size)
-
     def reach(self, h: Tensor) -> Tensor:
         """Return the cross-correlation with the radii."""
         return self._each(h, self.radius)
-
-    def ends(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cross-correlations with the magnitudes of the kernel's ends."""
-        upper, lower = self._extremes
-        return self._each(h, upper), self._each(h, lower)
-
-    def pull(self, a: Tensor) -> Tensor:
-        """Return the transposed convolution."""
-        return self._back(a, self.weight)
 
     def pull_radius(self, size: Tensor) -> Tensor:
         """Return the transposed convolution with the radii."""
@@ -117,17 +98,13 @@ class ConvMap(Affine):
         seen = f.unfold(image, self.kernel, self.dilation, 0, self.stride)
         return seen.reshape(seen.shape[0], self.groups, -1, self.positions)
 
-    @cached_property
-    def _extremes(self) -> tuple[Tensor, Tensor]:
-        return (self.weight + self.radius).abs(), (self.weight - self.radius).abs()
+    def _each(self, h: Tensor, weight: Tensor) -> Tensor:
+        return (weight @ self._unfolded(h)).reshape(*h.shape[:-1], -1)
 
-    def _each(self, h: Tensor, kernel: Tensor) -> Tensor:
-        return (kernel @ self._unfolded(h)).reshape(*h.shape[:-1], -1)
-
-    def _back(self, a: Tensor, kernel: Tensor) -> Tensor:
+    def _back(self, a: Tensor, weight: Tensor) -> Tensor:
         batch = a.shape[:-1]
         seen = a.reshape(-1, self.groups, self.out // self.groups, self.positions)
-        columns = kernel.transpose(1, 2) @ seen
+        columns = weight.transpose(1, 2) @ seen
         columns = columns.reshape(seen.shape[0], -1, self.positions)
         return self._fold(columns, self.image[0]).reshape(*batch, -1)
 
